@@ -1,0 +1,1 @@
+"""Keelway's API: the only process that knows Postgres and the object store."""

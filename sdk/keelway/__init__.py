@@ -1,0 +1,1 @@
+"""Keelway's Python SDK, command line and wire contracts."""

@@ -1,0 +1,1 @@
+"""Keelway on one host: real PostgreSQL, Redis, S3 and Traefik as child processes."""

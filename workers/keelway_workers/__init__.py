@@ -1,0 +1,1 @@
+"""Keelway's workers: long-running work, reported to the API over HTTP."""
