@@ -1,0 +1,93 @@
+"""Workspaces, tokens and roles."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+
+from keelway.contracts.base import Answer, Description, Request, WorkspaceName
+
+
+class Role(StrEnum):
+    """What a token may do in a workspace. Each of the first four includes those before it."""
+
+    READER = "reader"
+    CONTRIBUTOR = "contributor"
+    DEPLOYER = "deployer"
+    ADMIN = "admin"
+    WORKER = "worker"
+    GATEWAY = "gateway"
+
+
+class WorkspaceCreate(Request):
+    """A new workspace."""
+
+    name: WorkspaceName
+    description: Description = ""
+
+
+class Workspace(Answer):
+    """The tenant boundary."""
+
+    name: str
+    description: str
+    created_at: datetime
+    created_by: str
+
+
+class Grant(Request):
+    """A role in one workspace, or in all of them when `workspace` is absent."""
+
+    role: Role
+    workspace: WorkspaceName | None = None
+
+
+class TokenCreate(Request):
+    """A new token with its roles; at least one."""
+
+    name: Annotated[str, Field(min_length=1, max_length=128)]
+    grants: Annotated[list[Grant], Field(min_length=1, max_length=64)]
+    expires_in_s: Annotated[int, Field(gt=0)] | None = None
+
+
+class Token(Answer):
+    """A token without its secret."""
+
+    id: str
+    name: str
+    grants: list[Grant]
+    created_at: datetime
+    created_by: str
+    expires_at: datetime | None = None
+    last_used_at: datetime | None = None
+
+
+class TokenCreated(Token):
+    """The only answer that carries the secret."""
+
+    secret: str
+
+
+class Whoami(Answer):
+    """Who the API thinks you are."""
+
+    id: str
+    name: str
+    grants: list[Grant]
+    keelway_version: str
+
+
+class AuditEntry(Answer):
+    """One accepted change: who did what to which object."""
+
+    id: int
+    at: datetime
+    workspace: str | None
+    actor: str
+    action: str
+    subject: str
+    request_id: str
+    detail: dict[str, object] = Field(default_factory=dict)

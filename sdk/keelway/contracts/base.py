@@ -1,0 +1,57 @@
+"""What all contracts share: strict requests, tolerant answers, pages, and the rules for names."""
+
+from __future__ import annotations
+
+from typing import Annotated, Generic, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+MODEL_NAME = r"^[a-zA-Z0-9][a-zA-Z0-9\-._]{0,254}$"
+SERVICE_NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
+WORKSPACE_NAME = r"^[a-z0-9][a-z0-9\-._]{0,254}$"
+SHA256 = r"^[0-9a-f]{64}$"
+
+ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME)]
+EnvironmentName = Annotated[str, StringConstraints(pattern=MODEL_NAME)]
+WorkspaceName = Annotated[str, StringConstraints(pattern=WORKSPACE_NAME)]
+ServiceName = Annotated[str, StringConstraints(pattern=SERVICE_NAME, min_length=3, max_length=32)]
+Sha256 = Annotated[str, StringConstraints(pattern=SHA256)]
+TagKey = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+TagValue = Annotated[str, StringConstraints(max_length=4096)]
+Tags = dict[TagKey, TagValue]
+Description = Annotated[str, StringConstraints(max_length=16384)]
+
+
+class Request(BaseModel):
+    """A body that somebody sends us: an unknown field is an error, never ignored."""
+
+    model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
+
+
+class Answer(BaseModel):
+    """A body that we send: clients ignore fields they do not know yet."""
+
+    model_config = ConfigDict(extra="ignore")
+
+
+Item = TypeVar("Item")
+
+
+class Page(Answer, Generic[Item]):
+    """One page of a list; `next_page_token` is absent on the last."""
+
+    items: list[Item]
+    next_page_token: str | None = None
+
+
+class Problem(Answer):
+    """RFC 9457 problem document. Members beyond these are the problem's own fields."""
+
+    model_config = ConfigDict(extra="allow")
+
+    type: str = Field(description="A path this service answers with an explanation; its last segment is the id.")
+    title: str
+    status: int
+    detail: str
+    instance: str | None = None
+    request_id: str | None = None

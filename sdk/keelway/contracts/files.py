@@ -1,0 +1,83 @@
+"""Manifests: which bytes, under which relative paths, make up a version or a snapshot."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Annotated
+
+from pydantic import AfterValidator, Field, StringConstraints
+
+from keelway.contracts.base import Answer, Request, Sha256
+
+MAX_FILES = 100_000
+MAX_PATH = 1024
+
+
+def checked_path(path: str) -> str:
+    """The path itself when it is relative, normalised and free of traps; ValueError says what is wrong with it."""
+    if path.startswith("/") or "\\" in path:
+        raise ValueError("a path must be relative and use '/' between its parts")
+    if any(unicodedata.category(char) in {"Cc", "Cf", "Cs"} for char in path):
+        raise ValueError("a path may not hold control, format or surrogate characters")
+    if any(part in {"", ".", ".."} for part in path.split("/")):
+        raise ValueError("a path must be normalised: no empty, '.' or '..' part")
+    return path
+
+
+FilePath = Annotated[str, StringConstraints(min_length=1, max_length=MAX_PATH), AfterValidator(checked_path)]
+
+
+class ManifestFile(Request):
+    """One file of a manifest, before its bytes are known to the server."""
+
+    path: FilePath
+    size_bytes: Annotated[int, Field(ge=0)]
+    sha256: Sha256
+
+
+class FileEntry(Answer):
+    """One file of a version or snapshot."""
+
+    path: str
+    size_bytes: int
+    sha256: str
+
+
+class MissingFile(FileEntry):
+    """A file whose bytes the server still wants, and where to PUT them."""
+
+    upload_url: str
+
+
+def checked_manifest(files: list[ManifestFile]) -> list[ManifestFile]:
+    """The files when their paths can live side by side on any file system; ValueError names the clash."""
+    seen: dict[str, str] = {}
+    folders: dict[str, str] = {}
+    for file in files:
+        folded = unicodedata.normalize("NFC", file.path).casefold()
+        if folded in seen:
+            raise ValueError(f"{seen[folded]!r} and {file.path!r} are the same path on some file systems")
+        seen[folded] = file.path
+        parts = folded.split("/")
+        for depth in range(1, len(parts)):
+            folders["/".join(parts[:depth])] = file.path
+    for folded, path in seen.items():
+        if folded in folders:
+            raise ValueError(f"{path!r} is a file and also the folder of {folders[folded]!r}")
+    return files
+
+
+Manifest = Annotated[
+    list[ManifestFile], Field(min_length=1, max_length=MAX_FILES), AfterValidator(checked_manifest)
+]
+
+
+def one_top_level_entry(files: list[ManifestFile]) -> list[ManifestFile]:
+    """The files when they share one first path segment: a model is one file or one folder. ValueError otherwise."""
+    tops = sorted({file.path.split("/", 1)[0] for file in files})
+    if len(tops) != 1:
+        raise ValueError(f"a model is one file or one folder, but this manifest has {len(tops)}: {', '.join(tops[:5])}")
+    return files
+
+
+ModelManifest = Annotated[Manifest, AfterValidator(one_top_level_entry)]

@@ -1,0 +1,280 @@
+"""Services, their revisions and replicas."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, StringConstraints
+
+from keelway.contracts.base import Answer, Description, Request, ServiceName, Sha256, Tags
+from keelway.contracts.files import FileEntry, checked_path
+
+ModelRef = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9\-._]{0,254}:(\d+|latest)$")]
+EnvironmentRef = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9\-._]{0,254}:(\d+|latest)$")]
+
+
+class ServiceState(StrEnum):
+    """What a service is, seen from outside."""
+
+    TRANSITIONING = "transitioning"
+    HEALTHY = "healthy"
+    UNHEALTHY = "unhealthy"
+    FAILED = "failed"
+    UNSCHEDULABLE = "unschedulable"
+    DELETING = "deleting"
+
+
+class ReplicaState(StrEnum):
+    """starting -> ready -> stopped; `crashed` waits for its restart, `failed` will not be restarted."""
+
+    PENDING = "pending"
+    STARTING = "starting"
+    READY = "ready"
+    UNREADY = "unready"
+    CRASHED = "crashed"
+    FAILED = "failed"
+    STOPPING = "stopping"
+    STOPPED = "stopped"
+
+
+class InferenceConfig(Request):
+    """How a model is served: an entry script in a snapshot, and an environment."""
+
+    entry_script: Annotated[str, StringConstraints(min_length=4, max_length=1024, pattern=r"\.py$")]
+    snapshot: Sha256
+    environment: EnvironmentRef
+    description: Description = ""
+
+
+class DeploymentConfig(Request):
+    """Where replicas run and how many."""
+
+    compute_type: Literal["process"] = "process"
+    num_replicas: Annotated[int, Field(ge=1, le=32)] = 1
+
+
+class ServiceCreate(Request):
+    """A new service: its models, how they are scored, where it runs."""
+
+    name: ServiceName
+    models: Annotated[list[ModelRef], Field(max_length=1000)]
+    inference_config: InferenceConfig
+    deployment_config: DeploymentConfig = Field(default_factory=DeploymentConfig)
+    description: Description = ""
+    tags: Tags = Field(default_factory=dict)
+    properties: Tags = Field(default_factory=dict)
+
+
+class Replica(Answer):
+    """One running server of a revision, as its node last saw it."""
+
+    name: str
+    revision: str
+    node: str
+    state: ReplicaState
+    reason: str = ""
+    url: str | None = None
+    restarts: int = 0
+    exit_code: int | None = None
+    log_tail: list[str] = Field(default_factory=list)
+    started_at: datetime | None = None
+
+
+class Revision(Answer):
+    """One immutable configuration of a service."""
+
+    name: str
+    models: list[str]
+    environment: str
+    image: str | None = Field(None, description="identity of the built environment it runs in")
+    inference_config: InferenceConfig
+    traffic: int = Field(description="percent of requests")
+    created_at: datetime
+
+
+class ServiceAuth(Answer):
+    """Which ways of authentication callers of the scoring address need."""
+
+    keys: bool = False
+    token: bool = False
+
+
+class Service(Answer):
+    """A named web service with a stable address."""
+
+    name: str
+    workspace: str
+    state: ServiceState
+    reason: str = ""
+    target: str
+    scoring_uri: str
+    swagger_uri: str
+    generation: int
+    observed_generation: int
+    revisions: list[Revision] = Field(default_factory=list)
+    replicas: list[Replica] = Field(default_factory=list)
+    auth: ServiceAuth = Field(default_factory=ServiceAuth)
+    deployment_config: DeploymentConfig
+    inference_config: InferenceConfig
+    description: str = ""
+    tags: dict[str, str] = Field(default_factory=dict)
+    properties: dict[str, str] = Field(default_factory=dict)
+    operation: str | None = Field(None, description="the operation that works on it, or worked on it last")
+    created_at: datetime
+    created_by: str
+    etag: str
+
+
+# What workers and nodes exchange with the API ---------------------------------------------------------------
+
+
+class ModelFiles(Answer):
+    """A model version as a node materialises it: azureml-models/<name>/<version>/<files>."""
+
+    name: str
+    version: int
+    digest: str
+    files: list[FileEntry]
+
+
+class EnvironmentSpec(Answer):
+    """What a node needs to build an environment. The node adds its runtime wheel and platform to its identity."""
+
+    name: str
+    version: int
+    python_version: str
+    lock: str
+    lock_digest: str
+    environment_variables: dict[str, str] = Field(default_factory=dict)
+
+
+class ReplicaSpec(Answer):
+    """All a node needs to run a replica, also while the API is away. `name` is unique and stable."""
+
+    name: str
+    workspace: str
+    service: str
+    revision: str
+    target: str
+    entry_script: str
+    snapshot_digest: str
+    snapshot_files: list[FileEntry]
+    models: list[ModelFiles]
+    environment: EnvironmentSpec
+    generation: int
+
+
+class BuildSpec(Answer):
+    """Spec of a `build` operation."""
+
+    environment: EnvironmentSpec
+
+
+class DeploySpec(Answer):
+    """Spec of a `deploy` operation: the replica to run, without a name and node yet, and how often."""
+
+    replica: ReplicaSpec
+    num_replicas: int
+    scoring_uri: str
+    health_uri: str = Field(description="GET through the gateway; 200 means the route is live")
+
+
+class DeleteSpec(Answer):
+    """Spec of a `delete` operation: wait until these replicas are gone."""
+
+    workspace: str
+    service: str
+    replicas: list[str]
+
+
+class PlaceReplicas(Request):
+    """A deploying worker asks that this operation's revision runs on its node (or on others)."""
+
+    epoch: int
+    node: str
+    image: Annotated[str, Field(max_length=200)] = Field(description="identity of the environment that was built")
+
+
+class Activate(Request):
+    """Send traffic to this operation's revision."""
+
+    epoch: int
+
+
+class ReplicaList(Answer):
+    """An operation's replicas; `seen` goes back as `?seen=` to wait for a change."""
+
+    items: list[Replica]
+    seen: str
+
+
+class NodeRegister(Request):
+    """A node says what it is and has; repeated at every start."""
+
+    pythons: list[str] = Field(description="full versions, its own interpreter first, e.g. ['3.11.7', '3.12.1']")
+    targets: list[str]
+    capacity: dict[str, Any] = Field(default_factory=dict, description="cpu cores, memory_bytes")
+    labels: dict[str, str] = Field(default_factory=dict)
+    keelway_version: str = ""
+
+
+class Node(Answer):
+    """A worker host."""
+
+    name: str
+    state: Literal["ready", "away"]
+    pythons: list[str]
+    targets: list[str]
+    capacity: dict[str, Any]
+    labels: dict[str, str]
+    keelway_version: str
+    heartbeat_at: datetime
+
+
+class NodeDesired(Answer):
+    """Everything that should run on a node. `generation` goes back as `?seen=` to wait for a change."""
+
+    generation: int
+    replicas: list[ReplicaSpec]
+
+
+class ObservedReplica(Request):
+    """A replica as its node sees it now."""
+
+    name: str
+    state: ReplicaState
+    reason: str = ""
+    url: str | None = None
+    pid: int | None = None
+    restarts: int = 0
+    exit_code: int | None = None
+    log_tail: list[str] = Field(default_factory=list, max_length=200)
+    started_at: datetime | None = None
+
+
+class NodeObserved(Request):
+    """All replicas of a node: the heartbeat of the node as well. One that is not listed does not exist."""
+
+    generation: int = Field(description="the desired generation this node has acted on")
+    replicas: list[ObservedReplica]
+
+
+class ReplicaLog(Request):
+    """New bytes of a replica's log, from `offset` (in bytes since its first start) on."""
+
+    replica: str
+    offset: Annotated[int, Field(ge=0)]
+    text: Annotated[str, Field(max_length=1_048_576)]
+
+
+class ReplicaLogs(Request):
+    """What a node's replicas wrote since the last time."""
+
+    logs: Annotated[list[ReplicaLog], Field(max_length=1000)]
+
+
+def checked_entry_script(path: str) -> str:
+    """An entry script's path inside its snapshot; ValueError when it could leave it."""
+    return checked_path(path)
