@@ -1,0 +1,58 @@
+"""An inference config as it lies on disk: an entry script in a folder, and what it needs."""
+
+from __future__ import annotations
+
+import ast
+import keyword
+from dataclasses import dataclass
+from pathlib import Path
+
+from keelway.errors import InvalidInput
+
+
+@dataclass(frozen=True, kw_only=True)
+class InferenceSource:
+    """How a model is to be served. Paths of script and conda file are relative to `source_directory`.
+
+    `environment` names a registered one (`name` or `name:version`); it and `conda_file` exclude each other. With
+    neither, the script gets an environment with nothing in it but what scoring itself needs.
+    """
+
+    entry_script: str
+    source_directory: Path = Path()
+    conda_file: str | None = None
+    environment: str | None = None
+    description: str = ""
+
+    def check(self) -> None:
+        """InvalidInput when the script or the conda file cannot work; nothing needs to be sent to find that out."""
+        if self.environment and self.conda_file:
+            raise InvalidInput("give either an environment or a conda file, not both")
+        if not self.source_directory.is_dir():
+            raise InvalidInput(f"the source directory {self.source_directory} is not a folder")
+        _check_script(self._inside(self.entry_script, "entry script"))
+        if self.conda_file:
+            self._inside(self.conda_file, "conda file")
+
+    @property
+    def conda_path(self) -> Path | None:
+        """Where the conda file is, if there is one."""
+        return self.source_directory / self.conda_file if self.conda_file else None
+
+    def _inside(self, relative: str, what: str) -> Path:
+        path = self.source_directory / relative
+        if not path.resolve().is_relative_to(self.source_directory.resolve()):
+            raise InvalidInput(f"the {what} {relative} lies outside its source directory {self.source_directory}")
+        if not path.is_file():
+            raise InvalidInput(f"the {what} {path} does not exist")
+        return path
+
+
+def _check_script(path: Path) -> None:
+    name = path.stem
+    if path.suffix != ".py" or not name.isidentifier() or keyword.iskeyword(name):
+        raise InvalidInput(f"the entry script {path.name} cannot be imported: it must be a Python identifier and .py")
+    try:
+        ast.parse(path.read_bytes(), filename=str(path))
+    except (SyntaxError, ValueError) as error:
+        raise InvalidInput(f"the entry script does not parse: {error}") from error

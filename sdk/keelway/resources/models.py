@@ -1,0 +1,119 @@
+"""Models and their versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from keelway.contracts.files import FileEntry, checked_path
+from keelway.contracts.models import Model, ModelVersion, ModelVersionCreate, ModelVersionUpload, ResourceRequirements
+from keelway.downloads import download_file
+from keelway.errors import DamagedDownload, InvalidInput
+from keelway.resources.base import Resource, checked, segment
+from keelway.uploads import Progress, Tally, manifest, model_files, run_parallel, send_missing
+
+
+class Models(Resource):
+    """`{w}/models`."""
+
+    def register(
+        self,
+        name: str,
+        path: str | Path,
+        *,
+        child_paths: Sequence[str] = (),
+        tags: dict[str, str] | None = None,
+        properties: dict[str, str] | None = None,
+        description: str = "",
+        framework: str | None = None,
+        framework_version: str | None = None,
+        resource_requirements: ResourceRequirements | None = None,
+        progress: Progress | None = None,
+    ) -> ModelVersion:
+        """A new version with the bytes of a file, or of a folder (or of some `child_paths` of it).
+
+        What the server has already is not sent again, so a registration that broke off is finished by repeating it.
+        """
+        files = model_files(Path(path), child_paths)
+        body = checked(
+            ModelVersionCreate,
+            files=manifest(files, progress),
+            description=description,
+            tags=tags or {},
+            properties=properties or {},
+            framework=framework,
+            framework_version=framework_version,
+            resource_requirements=resource_requirements,
+        )
+        upload = self._send(ModelVersionUpload, "POST", self._path(name, "versions"), body)
+        send_missing(self._client, upload.missing, files, progress)
+        return self._send(ModelVersion, "POST", self._path(name, "versions", upload.version, "commit"))
+
+    def get(self, name: str, version: str | int = "latest") -> ModelVersion:
+        """A version: a number, `latest`, or an alias. The name may carry it: `ridge:3`."""
+        name, version = split_reference(name, version)
+        return self._get(ModelVersion, self._path(name, "versions", version))
+
+    def list(self, **filters: Any) -> Iterator[Model]:
+        """Models with their newest version. Filters: `name`, `tag`, `property`, `framework`, `order_by`, ..."""
+        return self._pages(Model, f"{self._workspace}/models", filters)
+
+    def versions(self, name: str) -> Iterator[ModelVersion]:
+        """All versions of a model, newest first."""
+        return self._pages(ModelVersion, self._path(name, "versions"))
+
+    def download(
+        self,
+        name: str,
+        version: str | int,
+        target_dir: str | Path,
+        *,
+        exist_ok: bool = False,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Put a version's verified files below `target_dir`; the path of its one file or folder there."""
+        found = self.get(name, version)
+        target = Path(target_dir)
+        places = {file.path: _place(target, file) for file in found.files}
+        top = target / found.files[0].path.split("/")[0] if found.files else None
+        if top is None:
+            raise DamagedDownload(found.id, "the server lists no files for it")
+        if top.exists() and not exist_ok:
+            raise InvalidInput(f"{top} exists already")
+        tally = Tally("download", found.size_bytes, progress)
+
+        def fetch(file: FileEntry) -> None:
+            # By its number: `latest` may be another version by now.
+            url = self._path(found.name, "versions", found.version, "files", *file.path.split("/"))
+            download_file(
+                self._client,
+                url,
+                places[file.path],
+                sha256=file.sha256,
+                size_bytes=file.size_bytes,
+                progress=tally.add,
+            )
+
+        run_parallel(fetch, found.files)
+        return top
+
+    def _path(self, *parts: str | int) -> str:
+        return "/".join([self._workspace, "models", *map(segment, parts)])
+
+
+def split_reference(name: str, version: str | int = "latest") -> tuple[str, str | int]:
+    """`ridge:3` is ('ridge', '3'); a bare name goes with `version`."""
+    bare, colon, given = name.partition(":")
+    return (bare, given) if colon else (name, version)
+
+
+def _place(target: Path, file: FileEntry) -> Path:
+    """Where a file goes. DamagedDownload when it would not be below `target`, through `..` or through a link."""
+    try:
+        place = target / checked_path(file.path)
+    except ValueError as error:
+        raise DamagedDownload(repr(file.path), f"the server sent a path that is not safe: {error}") from error
+    if not place.resolve().is_relative_to(target.resolve()):
+        raise DamagedDownload(repr(file.path), f"a link in {target} leads outside of it")
+    return place

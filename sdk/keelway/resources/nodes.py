@@ -1,0 +1,56 @@
+"""What a node says and hears, and the bytes and routes it fetches."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx2
+
+from keelway.contracts.services import Node, NodeDesired, NodeObserved, NodeRegister, ReplicaLogs
+from keelway.downloads import download_file
+from keelway.resources.base import Resource, dumped, segment
+
+
+class Nodes(Resource):
+    """`/v1/nodes`."""
+
+    def register(self, name: str, node: NodeRegister) -> Node:
+        """Say what a node is and has; repeated at every start."""
+        return self._send(Node, "PUT", f"/v1/nodes/{segment(name)}", node)
+
+    def list(self) -> Iterator[Node]:
+        """All nodes."""
+        return self._pages(Node, "/v1/nodes")
+
+    def desired(self, name: str, seen: int | None = None, wait_s: float = 0) -> NodeDesired:
+        """What should run on a node, once its generation differs from `seen` or after `wait_s`."""
+        return self._poll(NodeDesired, f"/v1/nodes/{segment(name)}/desired", wait_s=wait_s, seen=seen)
+
+    def observed(self, name: str, observed: NodeObserved) -> None:
+        """What runs on a node now; its heartbeat as well."""
+        self._client.request("PUT", f"/v1/nodes/{segment(name)}/observed", json=dumped(observed))
+
+    def logs(self, name: str, logs: ReplicaLogs) -> None:
+        """What a node's replicas wrote since the last time."""
+        self._client.request("POST", f"/v1/nodes/{segment(name)}/logs", json=dumped(logs))
+
+
+class Blobs(Resource):
+    """`/v1/blobs`."""
+
+    def download(self, sha256: str, to: Path) -> None:
+        """Put a blob's verified bytes at `to`, replacing what is there. DamagedDownload leaves `to` as it was."""
+        download_file(self._client, f"/v1/blobs/{segment(sha256)}", to, sha256=sha256)
+
+
+class Gateway(Resource):
+    """`/v1/gateway`."""
+
+    def routes(self, etag: str | None = None, wait_s: float = 0) -> tuple[str, dict] | None:
+        """The gateway's configuration and its etag; None when it is still the one with that `etag` after `wait_s`."""
+        headers = {"If-None-Match": etag} if etag else None
+        response = self._client.poll("/v1/gateway/routes", wait_s=wait_s, headers=headers)
+        if response.status_code == httpx2.codes.NOT_MODIFIED:
+            return None
+        return response.headers.get("etag", ""), response.json()

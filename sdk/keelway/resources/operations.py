@@ -1,0 +1,86 @@
+"""Operations: for people who wait for them, and for workers who carry them out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+from keelway.contracts.operations import Claim, ClaimRequest, Heartbeat, HeartbeatRequest, Operation, Report
+from keelway.contracts.services import Activate, PlaceReplicas, ReplicaList
+from keelway.errors import WaitTimeout
+from keelway.resources.base import Resource, dumped, segment
+from keelway.streams import follow_text
+
+_POLL_S = 30.0
+_PATH = "/v1/operations"
+
+
+class Operations(Resource):
+    """`/v1/operations`."""
+
+    def get(self, id: str, wait_s: float = 0) -> Operation:
+        """The operation now, or when it changes within `wait_s`."""
+        return self._poll(Operation, _path(id), wait_s=wait_s)
+
+    def list(self, **filters: Any) -> Iterator[Operation]:
+        """All operations you may see, newest first."""
+        return self._pages(Operation, _PATH, filters)
+
+    def wait(
+        self, id: str, timeout_s: float | None = None, on_change: Callable[[Operation], None] | None = None
+    ) -> Operation:
+        """The operation once it has ended, well or not; `on_change` gets every new state of it.
+
+        Raises WaitTimeout after `timeout_s`. See `keelway.errors.raise_unless_succeeded` for its outcome.
+        """
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        seen = None
+        wait_s = 0.0  # the first answer is for the caller to see at once
+        while True:
+            operation = self.get(id, wait_s)
+            if operation != seen and on_change:
+                on_change(operation)
+            if operation.state.is_terminal:
+                return operation
+            seen, wait_s = operation, _POLL_S
+            if deadline is not None:
+                wait_s = min(_POLL_S, deadline - time.monotonic())
+                if wait_s <= 0:
+                    raise WaitTimeout(f"operation {id} is still {operation.state} after {timeout_s:g} s")
+
+    def logs(self, id: str, follow: bool = False) -> Iterator[str]:
+        """The log's text in pieces; with `follow`, until the operation ends. Goes on after a cut connection."""
+        return follow_text(self._client, f"{_path(id)}/logs", {"follow": "true" if follow else None})
+
+    def cancel(self, id: str) -> Operation:
+        """Ask for the end of an operation. It may still succeed if it is about to."""
+        return self._send(Operation, "POST", f"{_path(id)}/cancel")
+
+    def claim(self, id: str, *, owner: str, node: str) -> Claim:
+        """The right to work on it. OperationNotClaimable: somebody else does, or it ended."""
+        return self._send(Claim, "POST", f"{_path(id)}/claim", ClaimRequest(owner=owner, node=node))
+
+    def heartbeat(self, id: str, epoch: int) -> Heartbeat:
+        """Renew the lease. StaleAttempt: it is lost, stop."""
+        return self._send(Heartbeat, "POST", f"{_path(id)}/heartbeat", HeartbeatRequest(epoch=epoch))
+
+    def report(self, id: str, report: Report) -> Operation:
+        """Progress or the end. May be sent twice. StaleAttempt: stop."""
+        return self._send(Operation, "POST", f"{_path(id)}/reports", report)
+
+    def place(self, id: str, place: PlaceReplicas) -> ReplicaList:
+        """Have the operation's replicas run on a node. May be asked for twice."""
+        return self._send(ReplicaList, "POST", f"{_path(id)}/replicas", place)
+
+    def replicas(self, id: str, seen: str | None = None, wait_s: float = 0) -> ReplicaList:
+        """The operation's replicas, once they differ from `seen` or after `wait_s`."""
+        return self._poll(ReplicaList, f"{_path(id)}/replicas", wait_s=wait_s, seen=seen)
+
+    def activate(self, id: str, epoch: int) -> None:
+        """Send traffic to what the operation made."""
+        self._client.request("POST", f"{_path(id)}/activate", json=dumped(Activate(epoch=epoch)))
+
+
+def _path(id: str) -> str:
+    return f"{_PATH}/{segment(id)}"

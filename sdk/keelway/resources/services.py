@@ -1,0 +1,170 @@
+"""Services: create, wait, score, read logs, delete."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import httpx2
+
+from keelway.contracts.models import ModelVersion
+from keelway.contracts.operations import Operation
+from keelway.contracts.services import DeploymentConfig, InferenceConfig, Service, ServiceCreate
+from keelway.errors import ScoringError, Unreachable, raise_unless_succeeded
+from keelway.inference import InferenceSource
+from keelway.resources.base import Resource, checked, dumped, parsed, segment
+from keelway.streams import follow_text
+
+Payload = dict | list | str | bytes
+OnChange = Callable[[Operation], None]
+
+
+class Services(Resource):
+    """`{w}/services`."""
+
+    def create(self, service: ServiceCreate) -> ServiceHandle:
+        """Have a service brought up; the handle waits for it."""
+        response = self._client.request("POST", self._path(), json=dumped(service))
+        return ServiceHandle(self, parsed(Service, response), _operation_id(response))
+
+    def deploy(
+        self,
+        name: str,
+        models: Sequence[ModelVersion | str],
+        inference: InferenceConfig | InferenceSource,
+        deployment: DeploymentConfig | None = None,
+        *,
+        description: str = "",
+        tags: dict[str, str] | None = None,
+        properties: dict[str, str] | None = None,
+    ) -> ServiceHandle:
+        """Bring up a service. From an InferenceSource the environment `<name>-env` and a snapshot are made first."""
+        if isinstance(inference, InferenceSource):
+            inference = self.prepare(name, inference)
+        body = checked(
+            ServiceCreate,
+            name=name,
+            models=[model.id if isinstance(model, ModelVersion) else reference(model) for model in models],
+            inference_config=inference,
+            deployment_config=deployment or DeploymentConfig(),
+            description=description,
+            tags=tags or {},
+            properties=properties or {},
+        )
+        return self.create(body)
+
+    def prepare(self, name: str, source: InferenceSource) -> InferenceConfig:
+        """The inference config of service `name`: its source directory as a snapshot, its environment registered."""
+        source.check()
+        environment = source.environment and reference(source.environment)
+        if not environment:
+            environment = self._client.environments.register(
+                f"{name}-env",
+                conda_file=source.conda_path,
+                pip_requirements=None if source.conda_path else [],
+            ).id
+        snapshot = self._client.snapshots.upload(source.source_directory)
+        return checked(
+            InferenceConfig,
+            entry_script=source.entry_script,
+            snapshot=snapshot.digest,
+            environment=environment,
+            description=source.description,
+        )
+
+    def get(self, name: str) -> Service:
+        """A service as it is now."""
+        return self._get(Service, self._path(name))
+
+    def list(self, **filters: Any) -> Iterator[Service]:
+        """The workspace's services."""
+        return self._pages(Service, self._path(), filters)
+
+    def logs(
+        self, name: str, tail: int | None = None, follow: bool = False, replica: str | None = None
+    ) -> Iterator[str]:
+        """What its replicas printed, in pieces: the last `tail` lines, and with `follow` all that comes."""
+        params = {"tail": tail, "follow": "true" if follow else None, "replica": replica}
+        return follow_text(self._client, f"{self._path(name)}/logs", params)
+
+    def delete(self, name: str) -> Operation:
+        """Have it taken down."""
+        response = self._client.request("DELETE", self._path(name))
+        if operation_id := _operation_id(response):
+            return self._client.operations.get(operation_id)
+        return parsed(Operation, response)
+
+    def run(self, name: str, payload: Payload) -> Any:
+        """A service's answer to a payload; JSON comes back parsed. ScoringError carries its error."""
+        return self.score(self.get(name).scoring_uri, payload)
+
+    def score(self, scoring_uri: str, payload: Payload) -> Any:
+        """The answer of a scoring address. Never repeated: what a script does with a request is not ours to know."""
+        content = payload if isinstance(payload, str | bytes) else json.dumps(payload)
+        kind = "application/octet-stream" if isinstance(payload, bytes) else "application/json"
+        try:
+            # Without our token: the other end is a user's script.
+            response = self._client.transport.http.post(
+                scoring_uri, content=content, headers={"Content-Type": kind}, timeout=self._client.timeout_s
+            )
+        except httpx2.TransportError as error:
+            raise Unreachable(f"POST {scoring_uri}: {error or type(error).__name__}") from error
+        if not response.is_success:
+            raise ScoringError(response.status_code, response.text, request_id=response.headers.get("x-request-id"))
+        return _answer(response)
+
+    def _path(self, name: str | None = None) -> str:
+        path = f"{self._workspace}/services"
+        return path if name is None else f"{path}/{segment(name)}"
+
+
+class ServiceHandle:
+    """A service that is being brought up. Has all attributes of `Service`, as they were when it was last read."""
+
+    def __init__(self, services: Services, service: Service, operation_id: str | None) -> None:
+        self._services = services
+        self.service = service
+        self.operation_id = operation_id or service.operation
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.service, name)
+
+    def __repr__(self) -> str:
+        return f"<ServiceHandle {self.service.name}: {self.service.state}>"
+
+    def wait(self, timeout_s: float | None = None, progress: OnChange | None = None) -> Service:
+        """The service once it serves; `progress` gets every new state of the operation.
+
+        Raises OperationFailed, OperationCancelled, or WaitTimeout after `timeout_s`.
+        """
+        if self.operation_id:
+            operation = self._services._client.operations.wait(self.operation_id, timeout_s, progress)
+            raise_unless_succeeded(operation)
+        return self.refresh()
+
+    def refresh(self) -> Service:
+        """The service as it is now."""
+        self.service = self._services.get(self.service.name)
+        return self.service
+
+    def run(self, payload: Payload) -> Any:
+        """Its answer to a payload."""
+        return self._services.score(self.service.scoring_uri, payload)
+
+
+def reference(text: str) -> str:
+    """`ridge` is `ridge:latest`."""
+    return text if ":" in text else f"{text}:latest"
+
+
+def _operation_id(response: httpx2.Response) -> str | None:
+    location = response.headers.get("location", "")
+    return location.rstrip("/").rsplit("/", 1)[-1] if "/operations/" in location else None
+
+
+def _answer(response: httpx2.Response) -> Any:
+    kind = response.headers.get("content-type", "")
+    if "json" in kind:
+        return response.json()
+    return response.text if kind.startswith("text/") else response.content

@@ -1,0 +1,173 @@
+"""Uploads: which files, their digests, and the bytes the server does not have yet."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from keelway.contracts.files import FileEntry, ManifestFile, MissingFile
+from keelway.errors import InvalidInput
+from keelway.resources.base import checked
+
+if TYPE_CHECKING:
+    from keelway.client import Client
+
+Progress = Callable[[str, int, int], None]
+"""Called with (`hash`, `upload` or `download`; bytes done; bytes in all), never by two threads at once."""
+
+_CHUNK_BYTES = 1024 * 1024
+_PARALLEL = 4
+
+
+class Tally:
+    """Bytes done by several threads, told to one callback."""
+
+    def __init__(self, phase: str, total: int, progress: Progress | None) -> None:
+        self._phase, self._total, self._progress = phase, total, progress
+        self._done = 0
+        self._lock = threading.Lock()
+        self.add(0)
+
+    def add(self, size_bytes: int) -> None:
+        """`size_bytes` more are done; negative when some have to be done again."""
+        if self._progress is None:
+            return
+        with self._lock:
+            self._done += size_bytes
+            self._progress(self._phase, self._done, self._total)
+
+
+def model_files(path: Path, child_paths: Sequence[str] = ()) -> dict[str, Path]:
+    """Manifest path -> file. A file goes by its base name, a folder's files by its base name and their relative path.
+
+    `child_paths` picks files and sub-folders of a folder. Raises InvalidInput for a missing path, an empty folder and
+    a link that leaves the folder.
+    """
+    # Not resolve(): a link is called what it is called, and not what it points to.
+    name = Path(os.path.abspath(path)).name  # noqa: PTH100
+    if not path.exists():
+        raise InvalidInput(f"{path} does not exist")
+    if path.is_file():
+        if child_paths:
+            raise InvalidInput(f"child paths pick from a folder, but {path} is a file")
+        return {name: path}
+    files = folder_files(path, tops=child_paths)
+    return {f"{name}/{relative}": file for relative, file in files.items()}
+
+
+def folder_files(
+    folder: Path, *, tops: Sequence[str] = (), skip: Callable[[str], bool] = lambda _: False
+) -> dict[str, Path]:
+    """Relative path -> file for all files of a folder, or of the `tops` in it; `skip` leaves out names."""
+    if not folder.is_dir():
+        raise InvalidInput(f"{folder} is not a folder")
+    root = folder.resolve()
+    starts = [_child(folder, top) for top in tops] or [folder]
+    found = {
+        file.relative_to(folder).as_posix(): file for start in starts for file in _walk(start, root, skip, frozenset())
+    }
+    if not found:
+        raise InvalidInput(f"there are no files in {folder}")
+    return dict(sorted(found.items()))
+
+
+def manifest(files: dict[str, Path], progress: Progress | None = None) -> list[ManifestFile]:
+    """The files with their sizes and digests, hashed in parallel."""
+    sizes = {path: file.stat().st_size for path, file in files.items()}
+    tally = Tally("hash", sum(sizes.values()), progress)
+
+    def entry(path: str, file: Path) -> ManifestFile:
+        sha256, size_bytes = _digest(file, tally)
+        return checked(ManifestFile, path=path, size_bytes=size_bytes, sha256=sha256)
+
+    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
+        return list(pool.map(entry, files.keys(), files.values()))
+
+
+def send_missing(
+    client: Client, missing: Collection[MissingFile], files: dict[str, Path], progress: Progress | None = None
+) -> None:
+    """PUT each blob that the server asked for, once, to where it asked for it."""
+    blobs = {file.sha256: file for file in missing}.values()
+    tally = Tally("upload", sum(blob.size_bytes for blob in blobs), progress)
+
+    def put(blob: MissingFile) -> None:
+        if blob.path not in files:
+            raise InvalidInput(f"the server asks for {blob.path!r}, which is not part of this upload")
+        body = _Body(files[blob.path], blob, tally)
+        headers = {"Content-Length": str(blob.size_bytes), "Content-Type": "application/octet-stream"}
+        client.request("PUT", blob.upload_url, content=body, headers=headers)
+
+    run_parallel(put, blobs)
+
+
+def run_parallel(work: Callable[..., None], items: Iterable) -> None:
+    """Do `work` for all items, several at a time. The first failure is raised and what has not begun is dropped."""
+    with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
+        futures = [pool.submit(work, item) for item in items]
+        try:
+            for future in futures:
+                future.result()
+        finally:
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+class _Body:
+    """A file's bytes as a request body that can be sent again from the start."""
+
+    def __init__(self, file: Path, entry: FileEntry, tally: Tally) -> None:
+        self._file, self._entry, self._tally = file, entry, tally
+        self._sent = 0
+
+    def __call__(self) -> Iterator[bytes]:
+        self._tally.add(-self._sent)
+        self._sent = 0
+        with self._file.open("rb") as stream:
+            while chunk := stream.read(_CHUNK_BYTES):
+                self._sent += len(chunk)
+                if self._sent > self._entry.size_bytes:
+                    break
+                yield chunk
+                self._tally.add(len(chunk))
+        if self._sent != self._entry.size_bytes:
+            raise InvalidInput(f"{self._file} changed while it was uploaded; register it again")
+
+
+def _child(folder: Path, relative: str) -> Path:
+    child = folder / relative
+    if not child.exists():
+        raise InvalidInput(f"{relative!r} does not exist in {folder}")
+    if not Path(os.path.abspath(child)).is_relative_to(Path(os.path.abspath(folder))):  # noqa: PTH100
+        raise InvalidInput(f"{relative!r} lies outside {folder}")
+    return folder / os.path.relpath(child, folder)
+
+
+def _walk(path: Path, root: Path, skip: Callable[[str], bool], inside: frozenset[Path]) -> Iterator[Path]:
+    real = path.resolve()
+    if not real.is_relative_to(root):
+        raise InvalidInput(f"{path} is a link that leaves the folder (to {real}); copy the file there instead")
+    if path.is_file():
+        yield path
+    elif not path.is_dir():
+        raise InvalidInput(f"{path} is neither a file nor a folder{' (a broken link)' if path.is_symlink() else ''}")
+    elif real in inside:
+        raise InvalidInput(f"{path} is a link to a folder that it lies in")
+    else:
+        for child in sorted(path.iterdir()):
+            if not skip(child.name):
+                yield from _walk(child, root, skip, inside | {real})
+
+
+def _digest(file: Path, tally: Tally) -> tuple[str, int]:
+    digest, size_bytes = hashlib.sha256(), 0
+    with file.open("rb") as stream:
+        while chunk := stream.read(_CHUNK_BYTES):
+            digest.update(chunk)
+            size_bytes += len(chunk)
+            tally.add(len(chunk))
+    return digest.hexdigest(), size_bytes
