@@ -11,7 +11,7 @@ the contracts all pass through here.
 
 from __future__ import annotations
 
-from importlib import import_module, metadata
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ _HOMES = {"Client": "keelway.client", "InferenceSource": "keelway.inference", "K
 
 def __getattr__(name: str) -> Any:
     if name == "__version__":
-        return metadata.version("keelway-sdk")
+        return import_module("importlib.metadata").version("keelway-sdk")
     if name == "errors":
         return import_module("keelway.errors")
     if name in _HOMES:

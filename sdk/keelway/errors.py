@@ -17,9 +17,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from pydantic import ValidationError
-
-from keelway.contracts.base import Problem
 from keelway.contracts.problems import PROBLEMS
 
 if TYPE_CHECKING:
@@ -246,6 +243,10 @@ CLASSES: dict[str, type[ProblemError]] = {problem_id: globals()[class_name(probl
 
 def from_response(response: httpx2.Response) -> ProblemError:
     """The exception for an error answer whose body was read; ProblemError itself for what is not known here."""
+    from pydantic import ValidationError  # noqa: PLC0415  (slow to import; the command line passes through here)
+
+    from keelway.contracts.base import Problem  # noqa: PLC0415
+
     request_id = response.headers.get("x-request-id")
     try:
         problem = Problem.model_validate_json(response.content)

@@ -125,15 +125,15 @@ class _Body:
         self._sent = 0
 
     def __call__(self) -> Iterator[bytes]:
-        self._tally.add(-self._sent)
+        self._tally.add(-self._sent)  # of the attempt before this one
         self._sent = 0
         with self._file.open("rb") as stream:
             while chunk := stream.read(_CHUNK_BYTES):
                 self._sent += len(chunk)
                 if self._sent > self._entry.size_bytes:
                     break
-                yield chunk
                 self._tally.add(len(chunk))
+                yield chunk
         if self._sent != self._entry.size_bytes:
             raise InvalidInput(f"{self._file} changed while it was uploaded; register it again")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import unicodedata
+from collections.abc import Iterable
 from typing import Annotated
 
 from pydantic import AfterValidator, Field, StringConstraints
@@ -81,3 +83,11 @@ def one_top_level_entry(files: list[ManifestFile]) -> list[ManifestFile]:
 
 
 ModelManifest = Annotated[Manifest, AfterValidator(one_top_level_entry)]
+
+
+def manifest_digest(files: Iterable[ManifestFile | FileEntry]) -> str:
+    """sha256 over the canonical manifest: a line `sha256 size path` for each file, in the order of the paths' bytes."""
+    digest = hashlib.sha256()
+    for file in sorted(files, key=lambda file: file.path.encode()):
+        digest.update(f"{file.sha256} {file.size_bytes} {file.path}\n".encode())
+    return digest.hexdigest()

@@ -41,7 +41,7 @@ class Services(Resource):
     ) -> ServiceHandle:
         """Bring up a service. From an InferenceSource the environment `<name>-env` and a snapshot are made first."""
         if isinstance(inference, InferenceSource):
-            inference = self.prepare(name, inference)
+            inference = self.inference_config(inference, self.environment_for(name, inference))
         body = checked(
             ServiceCreate,
             name=name,
@@ -54,16 +54,20 @@ class Services(Resource):
         )
         return self.create(body)
 
-    def prepare(self, name: str, source: InferenceSource) -> InferenceConfig:
-        """The inference config of service `name`: its source directory as a snapshot, its environment registered."""
+    def environment_for(self, name: str, source: InferenceSource) -> str:
+        """The environment that service `name` runs in: the source's own, or `<name>-env` made of its conda file."""
         source.check()
-        environment = source.environment and reference(source.environment)
-        if not environment:
-            environment = self._client.environments.register(
-                f"{name}-env",
-                conda_file=source.conda_path,
-                pip_requirements=None if source.conda_path else [],
-            ).id
+        if source.environment:
+            return reference(source.environment)
+        conda_file = source.conda_path
+        pip_requirements = None if conda_file else []
+        return self._client.environments.register(
+            f"{name}-env", conda_file=conda_file, pip_requirements=pip_requirements
+        ).id
+
+    def inference_config(self, source: InferenceSource, environment: str) -> InferenceConfig:
+        """The source with its directory uploaded as a snapshot."""
+        source.check()
         snapshot = self._client.snapshots.upload(source.source_directory)
         return checked(
             InferenceConfig,

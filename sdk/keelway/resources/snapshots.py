@@ -15,7 +15,7 @@ class Snapshots(Resource):
     """`{w}/snapshots`."""
 
     def upload(self, directory: str | Path, *, progress: Progress | None = None) -> Snapshot:
-        """A directory as it is now, without `.git`, `__pycache__` and `*.pyc`. The same content is the same snapshot."""
+        """A directory as it is now, without `.git`, `__pycache__` and `*.pyc`. Same content, same snapshot."""
         files = folder_files(Path(directory), skip=_is_skipped)
         body = checked(SnapshotCreate, files=manifest(files, progress))
         upload = self._send(SnapshotUpload, "POST", f"{self._workspace}/snapshots", body)

@@ -1,0 +1,98 @@
+"""`inferenceconfig.json` and `deploymentconfig.json`, with the keys of the Azure ML CLI v1.
+
+What does not work yet is an error that names the key: a setting must never be ignored in silence.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from keelway.contracts.services import DeploymentConfig
+from keelway.errors import InvalidInput
+from keelway.inference import InferenceSource
+from keelway.resources.base import checked
+
+_INFERENCE = {"entryScript", "runtime", "condaFile", "sourceDirectory", "description"}
+_INFERENCE_LATER = {"extraDockerfileSteps", "enableGpu", "cudaVersion", "baseImage", "baseImageRegistry", "environment"}
+_DEPLOYMENT = {"computeType", "numReplicas"}
+_DEPLOYMENT_LATER = {
+    "port", "containerResourceRequirements", "location", "authEnabled", "sslEnabled", "appInsightsEnabled",
+    "sslCertificate", "sslKey", "cname", "dnsNameLabel", "keys", "vaultBaseUrl", "keyName", "keyVersion", "vnetName",
+    "subnetName", "autoScaler", "dataCollection", "tokenAuthEnabled", "gpuCores", "scoringTimeoutMs",
+    "maxConcurrentRequestsPerContainer", "maxQueueWaitMs", "livenessProbeRequirements", "namespace",
+    "computeTargetName", "versionName", "trafficPercentile", "tags", "properties", "description",
+}  # fmt: skip
+_COMPUTE = {"process": "process", "local": "process"}
+_COMPUTE_LATER = {"docker", "kubernetes", "edge", "aci", "aks", "aksendpoint", "iot"}
+
+
+def read_inference(path: Path, *, environment: str | None = None) -> InferenceSource:
+    """The inference config in a file, checked. `environment` stands in for its conda file."""
+    document = _document(path)
+    _refuse(path, document, known=_INFERENCE, later=_INFERENCE_LATER)
+    if (runtime := _string(path, document, "runtime")) not in (None, "python"):
+        raise InvalidInput(f"{path}: runtime {runtime!r} does not work; 'python' does")
+    entry_script = _string(path, document, "entryScript")
+    if not entry_script:
+        raise InvalidInput(f"{path}: entryScript is missing")
+    source = InferenceSource(
+        entry_script=entry_script,
+        source_directory=path.parent / (_string(path, document, "sourceDirectory") or "."),
+        conda_file=_string(path, document, "condaFile"),
+        environment=environment,
+        description=_string(path, document, "description") or "",
+    )
+    source.check()
+    return source
+
+
+def read_deployment(path: Path | None) -> DeploymentConfig:
+    """The deployment config in a file; one process without a file."""
+    if path is None:
+        return DeploymentConfig()
+    document = _document(path)
+    _refuse(path, document, known=_DEPLOYMENT, later=_DEPLOYMENT_LATER)
+    compute = _string(path, document, "computeType") or "process"
+    if compute.lower() not in _COMPUTE:
+        what = "does not work yet" if compute.lower() in _COMPUTE_LATER else "is unknown"
+        raise InvalidInput(f"{path}: computeType {compute!r} {what}; 'process' and 'local' work")
+    replicas = document.get("numReplicas", 1)
+    if not isinstance(replicas, int) or isinstance(replicas, bool):
+        raise InvalidInput(f"{path}: numReplicas must be a whole number, not {replicas!r}")
+    try:
+        return checked(DeploymentConfig, compute_type=_COMPUTE[compute.lower()], num_replicas=replicas)
+    except InvalidInput as error:
+        raise InvalidInput(f"{path}: {str(error).replace('num_replicas', 'numReplicas')}") from error
+
+
+def _document(path: Path) -> dict[str, Any]:
+    try:
+        document = json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise InvalidInput(f"{path} cannot be read: {error.strerror}") from error
+    except ValueError as error:
+        raise InvalidInput(f"{path} is not JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise InvalidInput(f"{path} does not hold a JSON object")
+    return document
+
+
+def _refuse(path: Path, document: Mapping[str, Any], *, known: set[str], later: set[str]) -> None:
+    for key, value in document.items():
+        if key in known:
+            continue
+        if key not in later:
+            raise InvalidInput(f"{path}: {key!r} is no key of such a file; known are {', '.join(sorted(known))}")
+        # Files in the wild spell out defaults as null or false; those ask for nothing.
+        if value not in (None, False):
+            raise InvalidInput(f"{path}: {key!r} does not work yet; remove it to deploy without it")
+
+
+def _string(path: Path, document: Mapping[str, Any], key: str) -> str | None:
+    value = document.get(key)
+    if value is not None and not isinstance(value, str):
+        raise InvalidInput(f"{path}: {key} must be a string, not {value!r}")
+    return value

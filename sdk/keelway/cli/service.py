@@ -1,0 +1,131 @@
+"""`keelway service`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from keelway.cli import output
+from keelway.cli.command import NameArgument, NameOption, Yes, as_json, command, confirm, connect, emit, one_of
+from keelway.cli.progress import Steps
+from keelway.errors import InvalidInput, raise_unless_succeeded
+
+if TYPE_CHECKING:
+    from keelway.contracts.services import Service
+
+app = typer.Typer(name="service", help="Web services: what runs, what it says.", no_args_is_help=True)
+
+
+@command(app, "list")
+def list_() -> None:
+    """List services."""
+    with connect() as client:
+        found = list(client.services.list())
+    rows = [[s.name, s.state, s.target, s.scoring_uri] for s in found]
+    emit(found, output.columns(["name", "state", "target", "scoring uri"], rows))
+
+
+@command(app, "show")
+def show(argument: NameArgument = None, name: NameOption = None) -> None:
+    """Show a service, its revisions and replicas."""
+    with connect() as client:
+        found = client.services.get(one_of(argument, name))
+    emit(found, _details(found))
+
+
+@command(app, "run")
+def run(
+    body: Annotated[str, typer.Option("-d", "--input-data", help="JSON, or @FILE with the request's body.")],
+    argument: NameArgument = None,
+    name: NameOption = None,
+) -> None:
+    """Send a request to a service and print its answer."""
+    payload = _payload(body)
+    with connect() as client:
+        answer = client.services.run(one_of(argument, name), payload)
+    if isinstance(answer, bytes) and not as_json():
+        sys.stdout.buffer.write(answer)
+        return
+    print(output.as_json_text(answer))
+
+
+@command(app, "logs")
+def logs(
+    argument: NameArgument = None,
+    name: NameOption = None,
+    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on as more is written.")] = False,
+    tail: Annotated[int | None, typer.Option("--tail", min=1, help="Only the last lines.")] = None,
+    replica: Annotated[str | None, typer.Option("--replica")] = None,
+) -> None:
+    """Print what a service's replicas wrote."""
+    if follow and as_json():
+        raise typer.BadParameter("--json prints one document, which --follow never ends")
+    service = one_of(argument, name)
+    with connect() as client:
+        pieces = client.services.logs(service, tail=tail, follow=follow, replica=replica)
+        if as_json():
+            emit({"name": service, "text": "".join(pieces)}, "")
+            return
+        for piece in pieces:
+            print(piece, end="", flush=True)
+
+
+@command(app, "delete")
+def delete(
+    argument: NameArgument = None,
+    name: NameOption = None,
+    yes: Yes = False,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Only start it.")] = False,
+) -> None:
+    """Take a service down and forget it."""
+    service = one_of(argument, name)
+    confirm(f"Delete service {service}?", yes=yes)
+    with connect() as client:
+        operation = client.services.delete(service)
+        if not no_wait:
+            with Steps() as steps:
+                operation = raise_unless_succeeded(client.operations.wait(operation.id, on_change=steps))
+    emit(operation, f"{'deleting' if no_wait else 'deleted'} service {service}")
+
+
+def _payload(text: str) -> str | bytes:
+    """JSON text stays text (so it is sent as JSON), a file that is not JSON goes as bytes."""
+    import json  # noqa: PLC0415
+
+    try:
+        content = Path(text[1:]).read_bytes() if text.startswith("@") else text.encode()
+    except OSError as error:
+        raise InvalidInput(f"{text[1:]} cannot be read: {error.strerror}") from error
+    try:
+        json.loads(content)
+    except ValueError as error:
+        if text.startswith("@"):
+            return content
+        raise InvalidInput(f"the request's body is not JSON ({error}); a file of any kind goes with @FILE") from error
+    return content.decode()
+
+
+def _details(found: Service) -> str:
+    head = output.fields(
+        name=found.name,
+        state=found.state,
+        reason=found.reason,
+        target=found.target,
+        scoring_uri=found.scoring_uri,
+        swagger_uri=found.swagger_uri,
+        description=found.description,
+        tags=found.tags,
+        properties=found.properties,
+        operation=found.operation,
+        created=f"{output.when(found.created_at)} by {found.created_by}",
+    )
+    revisions = [[r.name, f"{r.traffic}%", ", ".join(r.models), r.environment] for r in found.revisions]
+    replicas = [[r.name, r.revision, r.node, r.state, r.restarts, r.reason] for r in found.replicas]
+    tables = [
+        output.columns(["revision", "traffic", "models", "environment"], revisions),
+        output.columns(["replica", "revision", "node", "state", "restarts", "reason"], replicas),
+    ]
+    return "\n\n".join([head, *tables])
