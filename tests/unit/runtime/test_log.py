@@ -1,0 +1,41 @@
+import json
+
+
+def test_each_request_is_one_json_line_with_its_id(echo):
+    echo.score(b"x", {"x-request-id": "logged-once"})
+
+    event = echo.event_of("logged-once", "request")
+    assert (event["method"], event["path"], event["status"]) == ("POST", "/score", 200)
+    assert event["ms"] > 0
+
+
+def test_print_goes_through_as_it_is(echo):
+    echo.score(b"a thing to print")
+
+    echo.wait_for(lambda: "scoring a thing to print\n" in echo.lines)
+
+
+def test_the_logging_module_goes_through_with_the_request_id(echo):
+    echo.score(b"a thing to log", {"x-request-id": "from-user-code"})
+
+    event = echo.event_of("from-user-code", "log")
+    assert (event["level"], event["logger"], event["message"]) == ("WARNING", "mine", "looked at a thing to log")
+
+
+def test_the_log_of_a_start_says_what_serves_where(echo):
+    [listening], [ready] = echo.events("listening"), echo.events("ready")
+
+    assert (listening["port"], listening["service"]) == (echo.port, "echo")
+    assert ready["script"].endswith("score.py")
+
+
+def test_probes_are_not_logged(echo):
+    echo.get("/readyz", {"x-request-id": "a-probe"})
+
+    assert not any("a-probe" in line for line in echo.lines)
+
+
+def test_every_line_of_ours_has_a_time(echo):
+    ours = [json.loads(line) for line in list(echo.lines) if line.startswith("{")]
+
+    assert all("time" in event and "event" in event for event in ours)
