@@ -1,0 +1,29 @@
+"""`build`: an environment is there before anything needs it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from keelway.contracts.services import BuildSpec, EnvironmentSpec
+
+from keelway_workers.environments import BuiltEnvironment
+from keelway_workers.node import Node
+from keelway_workers.operation import Attempt
+
+
+def build(attempt: Attempt, node: Node) -> dict[str, Any]:
+    """Build the environment that the spec names, or find it built."""
+    spec = BuildSpec.model_validate(attempt.claim.spec)
+    built = build_environment(attempt, node, spec.environment)
+    return {"image": built.identity}
+
+
+def build_environment(attempt: Attempt, node: Node, spec: EnvironmentSpec) -> BuiltEnvironment:
+    """The environment, with uv's output in the operation's log."""
+    if built := node.environments.find(spec):
+        attempt.step("Environment is cached")
+        return built
+    attempt.step("Building the environment")
+    return node.environments.ensure(
+        spec, subtree=attempt.subtree, say=attempt.reporter.log, timeout_s=attempt.seconds_left
+    )

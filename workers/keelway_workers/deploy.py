@@ -1,0 +1,112 @@
+"""`deploy`: a revision runs on a node, is ready, gets its traffic and answers through the gateway."""
+
+from __future__ import annotations
+
+import time
+import urllib.error
+import urllib.request
+from typing import Any
+
+from keelway.contracts.services import DeploySpec, PlaceReplicas, Replica, ReplicaState
+
+from keelway_workers.build import build_environment
+from keelway_workers.failures import WorkFailed
+from keelway_workers.layout import digests
+from keelway_workers.node import Node
+from keelway_workers.operation import Attempt
+from keelway_workers.placement import count, watch
+
+OPEN_WITHIN_S = 30.0
+PROBE_PAUSE_S = 0.05
+PROBE_TIMEOUT_S = 2.0
+TRACEBACK = "Traceback (most recent call last):"
+NOT_YET_LOADING = {ReplicaState.PENDING, ReplicaState.STOPPED}
+
+
+def deploy(attempt: Attempt, node: Node) -> dict[str, Any]:
+    """Carry out a DeploySpec. Every part may have been done by an earlier attempt and is then found done."""
+    spec = DeploySpec.model_validate(attempt.claim.spec)
+    built = build_environment(attempt, node, spec.replica.environment)
+    attempt.step("Fetching the model")
+    attempt.patiently(lambda: node.cache.fetch(digests(spec.replica)))
+    attempt.step(f"Starting {count(spec.num_replicas)}")
+    _run_replicas(attempt, node.name, image=built.identity, wanted=spec.num_replicas)
+    attempt.step("Opening the scoring address")
+    attempt.patiently(lambda: attempt.client.operations.activate(attempt.id, attempt.epoch))
+    _await_route(attempt, spec.health_uri)
+    return {"image": built.identity, "scoring_uri": spec.scoring_uri}
+
+
+def _run_replicas(attempt: Attempt, node: str, *, image: str, wanted: int) -> None:
+    """Place the replicas and wait until each is ready; WorkFailed as soon as one has failed."""
+    place = PlaceReplicas(epoch=attempt.epoch, node=node, image=image)
+    placed = attempt.patiently(lambda: attempt.client.operations.place(attempt.id, place))
+    is_loading = False
+    for replicas in watch(attempt, placed):
+        for replica in replicas:
+            if replica.state is ReplicaState.FAILED:
+                raise _failure(replica)
+        if len(replicas) < wanted:
+            continue
+        if not is_loading and not any(replica.state in NOT_YET_LOADING for replica in replicas):
+            is_loading = True
+            attempt.step("Loading the model")
+        if all(replica.state is ReplicaState.READY for replica in replicas):
+            return
+
+
+def _failure(replica: Replica) -> WorkFailed:
+    return WorkFailed(
+        "replica-failed",
+        f"replica {replica.name} {replica.reason or 'ended before it was ready'}",
+        details={
+            "replica": replica.name,
+            "exit_code": replica.exit_code,
+            "traceback": cut_traceback(replica.log_tail),
+        },
+        log_tail=replica.log_tail,
+    )
+
+
+def cut_traceback(lines: list[str]) -> str | None:
+    """The last Python traceback in a log, from its first line to the error's own; None when there is none."""
+    starts = [number for number, line in enumerate(lines) if line.startswith(TRACEBACK)]
+    if not starts:
+        return None
+    traceback = [lines[starts[-1]]]
+    for line in lines[starts[-1] + 1 :]:
+        traceback.append(line)
+        if line and not line.startswith(" "):
+            break
+    return "\n".join(traceback)
+
+
+def _await_route(attempt: Attempt, health_uri: str) -> None:
+    """Wait until the gateway leads to a replica that says it is healthy."""
+    ends_at = time.monotonic() + OPEN_WITHIN_S
+    seen = "no answer"
+    while time.monotonic() < ends_at:
+        seen = _probe(health_uri)
+        if seen == "200":
+            return
+        attempt.pause(PROBE_PAUSE_S)
+    raise WorkFailed(
+        "gateway-not-routing",
+        f"the replicas are ready, but the gateway did not lead to them within {OPEN_WITHIN_S:.0f} s",
+        details={"health_uri": health_uri, "last_answer": seen},
+    )
+
+
+# The gateway is reached directly: a proxy for the outside world would not know it.
+_opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+
+
+def _probe(uri: str) -> str:
+    try:
+        with _opener.open(uri, timeout=PROBE_TIMEOUT_S) as answer:
+            return str(answer.status)
+    except urllib.error.HTTPError as error:
+        with error:
+            return str(error.code)
+    except OSError as error:
+        return str(error)

@@ -1,0 +1,117 @@
+"""An app root: models and source as a script finds them, in copies of its own, hashed on the way."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import os
+import re
+import shutil
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from keelway.contracts.base import MODEL_NAME
+from keelway.contracts.files import FileEntry, checked_path
+from keelway.contracts.services import ReplicaSpec
+
+from keelway_workers.cache import BlobCache
+from keelway_workers.failures import WorkFailed, disk_full
+
+MODELS = "azureml-models"
+SOURCE = "source"
+FICLONE = 0x40049409
+CHUNK = 1 << 20
+AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Placement:
+    """One file's bytes and the path where a script finds them."""
+
+    sha256: str
+    path: Path
+
+
+def lay_out(root: Path, spec: ReplicaSpec, cache: BlobCache) -> None:
+    """Make a fresh app root: `azureml-models/<name>/<version>/...` and `source/...`.
+
+    Copies, so that a script that writes to its files cannot change the cache. WorkFailed `damaged-bytes` when even a
+    new download does not have its digest, or a path would leave the root.
+    """
+    try:
+        shutil.rmtree(root, ignore_errors=True)
+        for folder in (root, root / MODELS, root / SOURCE, root / "tmp"):
+            folder.mkdir(mode=0o700, parents=True)
+        placements = list(_placements(root.resolve(), spec))
+        cache.fetch(placement.sha256 for placement in placements)
+        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+            list(pool.map(lambda placement: _place(placement, cache), placements))
+    except OSError as error:
+        raise disk_full(error) or error from None
+
+
+def digests(spec: ReplicaSpec) -> set[str]:
+    """Every blob that a replica of this spec is laid out from."""
+    files = [*spec.snapshot_files, *(file for model in spec.models for file in model.files)]
+    return {file.sha256 for file in files}
+
+
+def _placements(root: Path, spec: ReplicaSpec) -> Iterator[Placement]:
+    for file in spec.snapshot_files:
+        yield _placement(root, root / SOURCE, file)
+    for model in spec.models:
+        if not re.match(MODEL_NAME, model.name):
+            raise WorkFailed("unsafe-path", f"{model.name!r} is no name for a model")
+        folder = root / MODELS / model.name / str(model.version)
+        folder.mkdir(parents=True, exist_ok=True)
+        for file in model.files:
+            yield _placement(root, folder, file)
+
+
+def _placement(root: Path, folder: Path, file: FileEntry) -> Placement:
+    try:
+        path = (folder / checked_path(file.path)).resolve()
+    except ValueError as error:
+        raise WorkFailed("unsafe-path", f"{file.path!r}: {error}") from None
+    if not path.is_relative_to(root) or path == root:
+        raise WorkFailed("unsafe-path", f"{file.path!r} leads out of the app root")
+    return Placement(file.sha256, path)
+
+
+def _place(placement: Placement, cache: BlobCache) -> None:
+    placement.path.parent.mkdir(parents=True, exist_ok=True)
+    for _ in range(2):
+        if copy_hashed(cache.path(placement.sha256), placement.path) == placement.sha256:
+            return
+        placement.path.unlink()
+        cache.evict(placement.sha256)
+    raise WorkFailed(
+        "damaged-bytes",
+        f"the bytes of {placement.path.name} do not have their digest, also after a new download",
+        details={"path": placement.path.name, "sha256": placement.sha256},
+    )
+
+
+def copy_hashed(source: Path, target: Path) -> str:
+    """Copy to a new file, sharing blocks where the file system can; the sha256 of what the copy holds."""
+    with source.open("rb") as original, target.open("x+b") as copy:
+        if _reflinked(original.fileno(), copy.fileno()):
+            return hashlib.file_digest(copy, "sha256").hexdigest()
+        digest = hashlib.sha256()
+        while chunk := original.read(CHUNK):
+            digest.update(chunk)
+            copy.write(chunk)
+        return digest.hexdigest()
+
+
+def _reflinked(source: int, target: int) -> bool:
+    try:
+        fcntl.ioctl(target, FICLONE, source)
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        return False
+    return os.fstat(source).st_size == os.fstat(target).st_size

@@ -1,0 +1,114 @@
+"""The node directory: where everything lies, and how a file in it is replaced in one step."""
+# ruff: noqa: N818  (named after what happened, as the SDK's errors are)
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+REPLICA_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._\-]{0,254}$")
+DAY_S = 86_400
+
+
+@dataclass(frozen=True)
+class NodeDir:
+    """Paths under one node directory. Only this class knows its layout."""
+
+    root: Path
+
+    @property
+    def desired(self) -> Path:
+        """What should run here, as the API last said it."""
+        return self.root / "desired.json"
+
+    @property
+    def environments(self) -> Path:
+        """Built environments by identity."""
+        return self.root / "environments"
+
+    @property
+    def replicas(self) -> Path:
+        """One folder a replica."""
+        return self.root / "replicas"
+
+    @property
+    def tmp(self) -> Path:
+        """Half-written files; whatever is older than a day belongs to nobody."""
+        return self.root / "tmp"
+
+    def blob(self, sha256: str) -> Path:
+        """Where the bytes of this digest lie, or would lie."""
+        return self.root / "blobs" / sha256[:2] / sha256[2:4] / sha256
+
+    def replica(self, name: str) -> Path:
+        """The folder of a replica; ValueError when the name could lead elsewhere."""
+        if not REPLICA_NAME.match(name):
+            raise ValueError(f"{name!r} is no name for a replica")
+        return self.replicas / name
+
+    def replica_names(self) -> list[str]:
+        """The replicas that have a folder here."""
+        if not self.replicas.is_dir():
+            return []
+        return sorted(folder.name for folder in self.replicas.iterdir() if REPLICA_NAME.match(folder.name))
+
+    def make(self) -> None:
+        """Create the directory and its folders; only their owner may look inside."""
+        for folder in (self.root, self.environments, self.replicas, self.tmp, self.root / "blobs"):
+            folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+
+    def sweep_tmp(self) -> None:
+        """Remove what interrupted downloads left behind a day ago or earlier."""
+        for path in self.tmp.iterdir():
+            if time.time() - path.lstat().st_mtime < DAY_S:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Replace a file in one step: a reader, or a crash, meets the old text or the new one, never a part."""
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+class Locked(Exception):
+    """Somebody else holds the lock; `owner` is what they wrote into it."""
+
+    def __init__(self, owner: str) -> None:
+        super().__init__(owner)
+        self.owner = owner
+
+
+@contextmanager
+def lock(path: Path, *, wait: bool) -> Iterator[None]:
+    """Hold an exclusive lock on a file, which ends with this process at the latest. Locked when not waiting."""
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        except BlockingIOError:
+            raise Locked(os.read(descriptor, 100).decode(errors="replace").strip()) from None
+        os.ftruncate(descriptor, 0)
+        os.write(descriptor, f"{os.getpid()}\n".encode())
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,45 @@
+"""What every target can do."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from keelway.contracts.services import ReplicaSpec
+
+from keelway_workers.subtree import Subtree
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A replica that was started: where it answers, whether it still runs, how it ended (None: not known)."""
+
+    name: str
+    pid: int
+    url: str
+    is_alive: bool
+    exit_code: int | None = None
+
+
+class Target(Protocol):
+    """Starts, looks at and stops replicas. Each method may be called twice and then does nothing new."""
+
+    def prepare(self, spec: ReplicaSpec, subtree: Subtree) -> None:
+        """Have everything on this node that a start needs."""
+        ...
+
+    def start(self, spec: ReplicaSpec) -> Instance:
+        """Run the replica; the one that runs already when there is one."""
+        ...
+
+    def inspect(self, name: str) -> Instance | None:
+        """The replica as it is now; None when none was started."""
+        ...
+
+    def logs(self, name: str, tail: int) -> list[str]:
+        """The last lines it printed."""
+        ...
+
+    def stop(self, name: str, grace_s: float) -> None:
+        """End it: asked first, then killed with everything it started."""
+        ...

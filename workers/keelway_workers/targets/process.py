@@ -1,0 +1,194 @@
+"""Target `process`: a replica is an ordinary process of this node, in its environment's own Python."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+from keelway.contracts.services import ReplicaSpec
+
+from keelway_workers import procs
+from keelway_workers.environments import BuiltEnvironment
+from keelway_workers.layout import MODELS, SOURCE, digests, lay_out
+from keelway_workers.node import Node
+from keelway_workers.record import Record, load_record
+from keelway_workers.replica_log import log_file, tail_of
+from keelway_workers.subtree import Subtree
+from keelway_workers.targets.base import Instance
+
+HOST = "127.0.0.1"
+MARK_REPLICA = "KEELWAY_REPLICA"
+MARK_NODE = "KEELWAY_NODE_DIR"
+PASSED_ON = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "TZ")
+POLL_S = 0.02
+
+logger = structlog.get_logger(__name__)
+
+
+class ProcessTarget:
+    """Replicas as processes in sessions of their own, which outlive the supervisor and are adopted by the next."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._exit_codes: dict[int, int] = {}
+
+    def prepare(self, spec: ReplicaSpec, subtree: Subtree) -> None:
+        """Have the environment and the blobs on this node."""
+        self._node.environments.ensure(spec.environment, subtree=subtree, say=_say_build)
+        self._node.cache.fetch(digests(spec))
+
+    def start(self, spec: ReplicaSpec) -> Instance:
+        """Lay out a fresh app root and run the replica in it."""
+        running = self.inspect(spec.name)
+        if running and running.is_alive:
+            return running
+        folder = self._node.dir.replica(spec.name)
+        record = load_record(folder, spec.name)
+        record.pid = record.born = record.exit_code = None
+        record.is_ready = False
+        record.save(folder)
+        self._kill_marked(spec.name)
+        environment = self._node.environments.ensure(spec.environment, subtree=Subtree(), say=_say_build)
+        app_root = folder / "app"
+        lay_out(app_root, spec, self._node.cache)
+        with _listener(record.port) as listener:
+            pid = self._spawn(spec, environment, app_root, listener.fileno())
+            record.pid, record.born = pid, procs.birth(pid)
+            record.port = listener.getsockname()[1]
+            record.started_at = datetime.now(UTC)
+            record.save(folder)
+        return self._instance(record, pid)
+
+    def inspect(self, name: str) -> Instance | None:
+        """The recorded process, if it is still the one that was started."""
+        record = load_record(self._node.dir.replica(name), name)
+        return self._instance(record, record.pid) if record.pid is not None else None
+
+    def logs(self, name: str, tail: int) -> list[str]:
+        """The last lines of stdout and stderr."""
+        return tail_of(self._node.dir.replica(name), tail)
+
+    def stop(self, name: str, grace_s: float) -> None:
+        """SIGTERM to the process group, and after the grace SIGKILL to all that was started for this replica."""
+        found = self.inspect(name)
+        if found and found.is_alive:
+            procs.send_group(found.pid, signal.SIGTERM)
+            ends_at = time.monotonic() + grace_s
+            while time.monotonic() < ends_at and self._is_alive(name):
+                time.sleep(POLL_S)
+            if self._is_alive(name):
+                procs.send_group(found.pid, signal.SIGKILL)
+        self._kill_marked(name)
+        while self._is_alive(name):
+            time.sleep(POLL_S)
+
+    def end_strays(self) -> int:
+        """Kill replicas that no record adopts: started just before a supervisor was killed. Returns how many."""
+        node = str(self._node.dir.root)
+        names = {
+            variables[MARK_REPLICA]
+            for variables in procs.marked(MARK_REPLICA).values()
+            if variables.get(MARK_NODE) == node
+        }
+        return sum(self._kill_marked(name) for name in names if not self._is_alive(name))
+
+    def _is_alive(self, name: str) -> bool:
+        try:
+            found = self.inspect(name)
+        except ValueError:
+            return False
+        return found is not None and found.is_alive
+
+    def _kill_marked(self, name: str) -> int:
+        return procs.kill_marked({MARK_REPLICA: name, MARK_NODE: str(self._node.dir.root)})
+
+    def _instance(self, record: Record, pid: int) -> Instance:
+        self._reap(pid)
+        return Instance(
+            name=record.name,
+            pid=pid,
+            url=f"http://{HOST}:{record.port}",
+            is_alive=procs.is_alive(pid, record.born),
+            exit_code=self._exit_codes.get(pid),
+        )
+
+    def _reap(self, pid: int) -> None:
+        """Remember the exit code of a child that ended. One that an earlier supervisor started has another parent."""
+        try:
+            ended, status = os.waitpid(pid, os.WNOHANG)
+        except ChildProcessError:
+            return
+        if ended:
+            self._exit_codes[pid] = os.waitstatus_to_exitcode(status)
+
+    def _spawn(self, spec: ReplicaSpec, environment: BuiltEnvironment, app_root: Path, listen_fd: int) -> int:
+        variables = replica_environ(spec, environment, app_root, listen_fd, os.environ)
+        variables |= {MARK_REPLICA: spec.name, MARK_NODE: str(self._node.dir.root)}
+        with log_file(self._node.dir.replica(spec.name)) as log:
+            process = subprocess.Popen(
+                [str(environment.python), "-m", "keelway_runtime"],
+                cwd=app_root,
+                env=variables,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                pass_fds=(listen_fd,),
+                start_new_session=True,
+            )
+        resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
+        self._exit_codes.pop(process.pid, None)
+        process.returncode = 0  # we wait for it by its pid, as for those that an earlier supervisor started
+        return process.pid
+
+
+def replica_environ(
+    spec: ReplicaSpec, environment: BuiltEnvironment, app_root: Path, listen_fd: int, ours: os._Environ[str]
+) -> dict[str, str]:
+    """The whole environment of a replica: nothing of ours but what is named here, least of all a secret."""
+    models = app_root / MODELS
+    only = spec.models[0] if len(spec.models) == 1 else None
+    return {
+        "PATH": f"{environment.path / 'bin'}:/usr/local/bin:/usr/bin:/bin",
+        "HOME": str(app_root / "tmp"),
+        "TMPDIR": str(app_root / "tmp"),
+        "LANG": "C.UTF-8",
+        "PYTHONUNBUFFERED": "1",
+        **{name: ours[name] for name in PASSED_ON if name in ours},
+        **spec.environment.environment_variables,
+        "AML_APP_ROOT": str(app_root),
+        "AZUREML_ENTRY_SCRIPT": spec.entry_script,
+        "AZUREML_SOURCE_DIRECTORY": SOURCE,
+        "AZUREML_MODEL_DIR": str(models / only.name / str(only.version) if only else models),
+        "SERVICE_NAME": spec.service,
+        "KEELWAY_WORKSPACE": spec.workspace,
+        "KEELWAY_REVISION": spec.revision,
+        "KEELWAY_LISTEN_FD": str(listen_fd),
+    }
+
+
+@contextmanager
+def _listener(port: int | None) -> Iterator[socket.socket]:
+    """A bound socket that does not listen yet: on the port of the last start, where the gateway looks, if free."""
+    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((HOST, port or 0))
+        except OSError:
+            listener.bind((HOST, 0))
+        yield listener
+    finally:
+        listener.close()
+
+
+def _say_build(line: str) -> None:
+    logger.info("environment", line=line)
