@@ -11,6 +11,7 @@ app = typer.Typer(
     help="Register models, deploy them, watch what runs.",
     no_args_is_help=True,
     add_completion=False,
+    rich_markup_mode=None,  # plain help needs no Rich, whose import takes longer than all the rest
     pretty_exceptions_enable=False,
 )
 

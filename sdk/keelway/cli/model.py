@@ -56,9 +56,6 @@ def register(
 @command(app, "list")
 def list_(
     name: Annotated[str | None, typer.Option("-n", "--name", help="All versions of this model.")] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="K[=V]")] = None,
-    property_: Annotated[list[str] | None, typer.Option("--property", metavar="K[=V]")] = None,
-    framework: Annotated[str | None, typer.Option("--framework")] = None,
 ) -> None:
     """List models with their latest version, or all versions of one."""
     with connect() as client:
@@ -66,7 +63,7 @@ def list_(
             versions = list(client.models.versions(name))
             emit(versions, _table(versions))
             return
-        found = list(client.models.list(tag=tag or None, property=property_ or None, framework=framework))
+        found = list(client.models.list())
     emit(found, _model_table(found))
 
 

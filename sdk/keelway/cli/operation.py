@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from itertools import islice
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from keelway.cli import output
-from keelway.cli.command import ShownLimit, Yes, as_json, command, confirm, connect, emit
+from keelway.cli.command import ShownLimit, Yes, as_json, command, confirm, connect, emit, workspace
 from keelway.cli.progress import Steps
 from keelway.errors import raise_unless_succeeded
 
@@ -17,14 +17,19 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="operation", help="Long-running work: how far, how it ended, its log.", no_args_is_help=True)
 
+# As `OperationState`, whose module is slow to import; a test holds them together.
+State = Literal["queued", "running", "cancelling", "succeeded", "failed", "cancelled"]
 Id = Annotated[str, typer.Argument(metavar="ID", help="The operation's id.")]
 
 
 @command(app, "list")
-def list_(limit: ShownLimit = 50) -> None:
-    """List operations, newest first."""
+def list_(
+    state: Annotated[State | None, typer.Option("--state", help="Only in this state.")] = None,
+    limit: ShownLimit = 50,
+) -> None:
+    """List operations, newest first; of all workspaces you may see unless one is named."""
     with connect() as client:
-        found = list(islice(client.operations.list(), limit))
+        found = list(islice(client.operations.list(workspace=workspace(), state=state), limit))
     rows = [[o.id, o.workspace, o.kind, o.subject, o.state, output.when(o.created_at)] for o in found]
     emit(found, output.columns(["id", "workspace", "kind", "subject", "state", "created"], rows))
 

@@ -22,8 +22,7 @@ class Snapshots(Resource):
         if upload.state is SnapshotState.READY and not upload.missing:
             return upload
         send_missing(self._client, upload.missing, files, progress)
-        # Posting the same manifest again is how a snapshot is finished: with nothing missing it is ready.
-        return self._send(SnapshotUpload, "POST", f"{self._workspace}/snapshots", body)
+        return self._send(Snapshot, "POST", f"{self._workspace}/snapshots/{segment(upload.digest)}/commit")
 
     def get(self, digest: str) -> Snapshot:
         """A snapshot by its digest."""

@@ -1,0 +1,315 @@
+"""Registering and downloading: which files, which bytes, and what a hostile server cannot do."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from keelway.contracts.files import FileEntry
+from keelway.contracts.models import ResourceRequirements
+from keelway.errors import DamagedDownload, DigestMismatch, InvalidInput, Unreachable
+from keelway.uploads import model_files
+
+from tests.unit.sdk import samples
+from tests.unit.sdk.samples import entry, missing, sha256
+from tests.unit.sdk.wire import Answer, Asked, Wire, problem
+
+VERSIONS = "/v1/workspaces/default/models/ridge/versions"
+BUSY = problem(503, "dependency-away", headers={"Retry-After": "0"})
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "mdl"
+    (made / "sub").mkdir(parents=True)
+    (made / "a.txt").write_bytes(b"alpha")
+    (made / "sub" / "b.txt").write_bytes(b"beta")
+    return made
+
+
+def offer(wire: Wire, files: dict[str, bytes], *, wanted: list | None = None) -> None:
+    """Have the server take a registration of these files, all of them missing unless `wanted` says which."""
+    entries = [entry(path, content) for path, content in files.items()]
+    wanted = [missing(path, content) for path, content in files.items()] if wanted is None else wanted
+    wire.on(f"POST {VERSIONS}", Answer(201, samples.version(entries, wanted=wanted)))
+    wire.on(f"POST {VERSIONS}/1/commit", Answer(200, samples.version(entries)))
+    for content in files.values():
+        wire.on(f"PUT /v1/blobs/{sha256(content)}", Answer(201))
+
+
+def hold(wire: Wire, files: dict[str, bytes], *, listed: list[FileEntry] | None = None) -> None:
+    """Have the server hold a version with these files; `listed` is what it says about them."""
+    entries = listed or [entry(path, content) for path, content in files.items()]
+    for version in ("1", "latest"):
+        wire.on(f"GET {VERSIONS}/{version}", Answer(200, samples.version(entries)))
+    for path, content in files.items():
+        wire.on(f"GET {VERSIONS}/1/files/{path}", Answer(200, content))
+
+
+def test_a_folder_keeps_its_base_name(folder):
+    assert list(model_files(folder)) == ["mdl/a.txt", "mdl/sub/b.txt"]
+
+
+def test_a_file_goes_by_its_base_name(folder):
+    assert list(model_files(folder / "sub" / "b.txt")) == ["b.txt"]
+
+
+def test_the_current_folder_has_a_name_too(folder, monkeypatch):
+    monkeypatch.chdir(folder / "sub")
+
+    assert list(model_files(Path())) == ["sub/b.txt"]
+    assert list(model_files(Path(".."))) == ["mdl/a.txt", "mdl/sub/b.txt"]
+
+
+@pytest.mark.parametrize(
+    ("children", "expected"),
+    [(["sub"], ["mdl/sub/b.txt"]), (["a.txt"], ["mdl/a.txt"]), (["sub/b.txt", "sub"], ["mdl/sub/b.txt"])],
+)
+def test_child_paths_pick_from_a_folder(folder, children, expected):
+    assert list(model_files(folder, children)) == expected
+
+
+@pytest.mark.parametrize("child", ["nope", "../other.txt", "/etc/passwd"])
+def test_a_child_path_must_be_in_the_folder(folder, child):
+    (folder.parent / "other.txt").write_text("x")
+
+    with pytest.raises(InvalidInput):
+        model_files(folder, [child])
+
+
+def test_a_missing_path_and_an_empty_folder_are_refused(tmp_path):
+    (tmp_path / "empty" / "inner").mkdir(parents=True)
+
+    with pytest.raises(InvalidInput, match="does not exist"):
+        model_files(tmp_path / "nope")
+    with pytest.raises(InvalidInput, match="no files"):
+        model_files(tmp_path / "empty")
+
+
+def test_a_link_inside_the_folder_is_followed_and_one_that_leaves_is_refused(folder):
+    (folder / "link.txt").symlink_to("a.txt")
+    (folder / "again").symlink_to("sub")
+    assert "mdl/link.txt" in model_files(folder)
+    assert "mdl/again/b.txt" in model_files(folder)
+
+    (folder / "out").symlink_to(folder.parent)
+    with pytest.raises(InvalidInput, match="leaves the folder"):
+        model_files(folder)
+
+
+@pytest.mark.parametrize(("target", "message"), [("nowhere", "broken link"), (".", "lies in")])
+def test_links_that_lead_nowhere_or_around_are_refused(folder, target, message):
+    (folder / "link").symlink_to(target)
+
+    with pytest.raises(InvalidInput, match=message):
+        model_files(folder)
+
+
+def test_something_that_is_neither_file_nor_folder_is_refused(folder):
+    os.mkfifo(folder / "pipe")
+
+    with pytest.raises(InvalidInput, match="neither a file nor a folder"):
+        model_files(folder)
+
+
+def test_registering_sends_manifest_bytes_and_commit(wire, client, folder):
+    offer(wire, {"mdl/a.txt": b"alpha", "mdl/sub/b.txt": b"beta"})
+
+    version = client.models.register(
+        "ridge", folder, tags={"k": "v"}, resource_requirements=ResourceRequirements(cpu=1)
+    )
+
+    assert (version.id, version.state) == ("ridge:1", "ready")
+    opened = wire.of("POST", VERSIONS)[0].json
+    assert opened["tags"] == {"k": "v"}
+    assert opened["resource_requirements"] == {"cpu": 1}
+    assert [file["path"] for file in opened["files"]] == ["mdl/a.txt", "mdl/sub/b.txt"]
+    assert sorted(put.body for put in wire.of("PUT")) == [b"alpha", b"beta"]
+    assert all(put.headers["content-length"] == str(len(put.body)) for put in wire.of("PUT"))
+    assert wire.asked[-1].path.endswith("/1/commit")
+
+
+def test_only_what_is_missing_is_sent(wire, client, folder):
+    offer(wire, {"mdl/a.txt": b"alpha", "mdl/sub/b.txt": b"beta"}, wanted=[missing("mdl/sub/b.txt", b"beta")])
+
+    client.models.register("ridge", folder)
+
+    assert [put.body for put in wire.of("PUT")] == [b"beta"]
+
+
+def test_the_same_bytes_under_two_names_are_sent_once(wire, client, tmp_path):
+    (tmp_path / "m").mkdir()
+    for name in ("x", "y"):
+        (tmp_path / "m" / name).write_bytes(b"same")
+    offer(wire, {"m/x": b"same", "m/y": b"same"})
+
+    client.models.register("ridge", tmp_path / "m")
+
+    assert len(wire.of("PUT")) == 1
+
+
+def test_an_empty_file_is_sent(wire, client, tmp_path):
+    (tmp_path / "empty.bin").write_bytes(b"")
+    offer(wire, {"empty.bin": b""})
+
+    client.models.register("ridge", tmp_path / "empty.bin")
+
+    assert [put.headers["content-length"] for put in wire.of("PUT")] == ["0"]
+
+
+def test_an_upload_that_was_cut_is_sent_again_whole(wire, client, tmp_path):
+    content = os.urandom(3_000_000)
+    (tmp_path / "m.bin").write_bytes(content)
+    offer(wire, {"m.bin": content})
+    wire.on(f"PUT /v1/blobs/{sha256(content)}", Answer(drop=True), BUSY, Answer(201))
+    seen: list[tuple[str, int, int]] = []
+
+    client.models.register("ridge", tmp_path / "m.bin", progress=lambda *step: seen.append(step))
+
+    assert [put.body == content for put in wire.of("PUT")] == [True, True, True]
+    assert seen[-1] == ("upload", len(content), len(content))
+    assert max(done for _, done, _ in seen) == len(content)
+    assert ("hash", len(content), len(content)) in seen
+
+
+def test_a_refused_upload_raises_its_problem_and_nothing_is_committed(wire, client, tmp_path):
+    (tmp_path / "m.bin").write_bytes(b"bytes")
+    offer(wire, {"m.bin": b"bytes"})
+    wire.on(f"PUT /v1/blobs/{sha256(b'bytes')}", problem(422, "digest-mismatch", "other bytes"))
+
+    with pytest.raises(DigestMismatch):
+        client.models.register("ridge", tmp_path / "m.bin")
+    assert not [asked for asked in wire.asked if asked.path.endswith("/commit")]
+
+
+@pytest.mark.parametrize("now", [b"longer than it was", b"x"])
+def test_a_file_that_changes_while_it_is_uploaded_is_said_clearly(wire, client, tmp_path, now):
+    file = tmp_path / "m.bin"
+    file.write_bytes(b"12345")
+    offer(wire, {"m.bin": b"12345"})
+
+    def change(asked: Asked) -> Answer:
+        file.write_bytes(now)
+        return Answer(201, samples.version([entry("m.bin", b"12345")], wanted=[missing("m.bin", b"12345")]))
+
+    wire.on(f"POST {VERSIONS}", change)
+
+    with pytest.raises(InvalidInput, match="changed while it was uploaded"):
+        client.models.register("ridge", file)
+
+
+def test_a_server_cannot_ask_for_other_files(wire, client, tmp_path):
+    (tmp_path / "m.bin").write_bytes(b"bytes")
+    offer(wire, {"m.bin": b"bytes"}, wanted=[missing("/etc/passwd", b"x")])
+
+    with pytest.raises(InvalidInput, match="not part of this upload"):
+        client.models.register("ridge", tmp_path / "m.bin")
+
+
+def test_what_the_wire_would_refuse_is_refused_before_anything_is_sent(wire, client, tmp_path):
+    (tmp_path / "m\n.bin").write_bytes(b"x")
+    (tmp_path / "m.bin").write_bytes(b"x")
+
+    with pytest.raises(InvalidInput, match="control"):
+        client.models.register("ridge", tmp_path / "m\n.bin")
+    with pytest.raises(InvalidInput, match="framework_version needs a framework"):
+        client.models.register("ridge", tmp_path / "m.bin", framework_version="1")
+    assert not wire.asked
+
+
+def test_a_version_may_be_part_of_the_name(wire, client):
+    hold(wire, {"m.bin": b"x"})
+
+    assert client.models.get("ridge:1").version == 1
+    assert client.models.get("ridge", 1).version == 1
+    assert client.models.get("ridge").version == 1
+    assert [asked.path.rsplit("/", 1)[1] for asked in wire.asked] == ["1", "1", "latest"]
+
+
+def test_a_download_gives_the_sole_top_level_entry(wire, client, tmp_path):
+    hold(wire, {"mdl/a.txt": b"alpha", "mdl/sub/b.txt": b"beta"})
+
+    path = client.models.download("ridge", "latest", tmp_path / "to")
+
+    assert path == tmp_path / "to" / "mdl"
+    assert (path / "a.txt").read_bytes() == b"alpha"
+    assert (path / "sub" / "b.txt").read_bytes() == b"beta"
+
+
+def test_a_download_replaces_nothing_unless_told(wire, client, tmp_path):
+    hold(wire, {"m.bin": b"new"})
+    (tmp_path / "m.bin").write_bytes(b"old")
+
+    with pytest.raises(InvalidInput, match="exists already"):
+        client.models.download("ridge", 1, tmp_path)
+    client.models.download("ridge", 1, tmp_path, exist_ok=True)
+
+    assert (tmp_path / "m.bin").read_bytes() == b"new"
+
+
+@pytest.mark.parametrize("sent", [b"other", b"expecteX", b"expected and more", b""])
+def test_wrong_bytes_are_never_kept(wire, client, tmp_path, sent):
+    hold(wire, {"m.bin": sent}, listed=[entry("m.bin", b"expected")])
+
+    with pytest.raises(DamagedDownload):
+        client.models.download("ridge", 1, tmp_path / "to")
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+@pytest.mark.parametrize("supports_range", [True, False])
+def test_a_cut_download_goes_on(wire, client, tmp_path, supports_range):
+    content = os.urandom(200_000)
+    hold(wire, {"m.bin": content})
+
+    def rest(asked: Asked) -> Answer:
+        assert asked.headers["range"].startswith("bytes=")
+        if not supports_range:
+            return Answer(200, content)
+        return Answer(206, content[int(asked.headers["range"][6:-1]) :])
+
+    wire.on(f"GET {VERSIONS}/1/files/m.bin", Answer(200, content, cut_at=150_000), rest)
+    seen: list[int] = []
+
+    path = client.models.download("ridge", 1, tmp_path / "to", progress=lambda _, done, __: seen.append(done))
+
+    assert path.read_bytes() == content
+    assert seen[-1] == len(content)
+
+
+def test_a_server_that_always_cuts_is_given_up(wire, client, tmp_path):
+    hold(wire, {"m.bin": b"0123456789"})
+    wire.on(f"GET {VERSIONS}/1/files/m.bin", Answer(200, b"0123456789", cut_at=0))
+    client.transport.retry_for_s = 0.3
+
+    with pytest.raises(Unreachable):
+        client.models.download("ridge", 1, tmp_path / "to")
+    assert list((tmp_path / "to").iterdir()) == []
+
+
+@pytest.mark.parametrize("path", ["../evil", "/etc/evil", "a/../../evil", "a\\..\\evil", "a//b", "a\u202eb", "."])
+def test_a_hostile_server_cannot_write_outside(wire, client, tmp_path, path):
+    hold(wire, {}, listed=[entry(path, b"x")])
+
+    with pytest.raises(DamagedDownload, match="not safe"):
+        client.models.download("ridge", 1, tmp_path / "to")
+    assert not wire.of("GET", f"{VERSIONS}/1/files")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_hostile_server_cannot_write_through_a_link(wire, client, tmp_path):
+    hold(wire, {"mdl/x": b"x"})
+    (tmp_path / "outside").mkdir()
+    (tmp_path / "to").mkdir()
+    (tmp_path / "to" / "mdl").symlink_to(tmp_path / "outside")
+
+    with pytest.raises(DamagedDownload, match="leads outside"):
+        client.models.download("ridge", 1, tmp_path / "to", exist_ok=True)
+    assert list((tmp_path / "outside").iterdir()) == []
+
+
+def test_names_in_paths_are_quoted(wire, client, tmp_path):
+    wire.on(f"GET {VERSIONS}/1", Answer(200, samples.version([entry("a b?#%.bin", b"x")])))
+    wire.on(f"GET {VERSIONS}/1/files/a%20b%3F%23%25.bin", Answer(200, b"x"))
+
+    assert client.models.download("ridge", 1, tmp_path).name == "a b?#%.bin"
