@@ -1,0 +1,128 @@
+"""The clock: what must happen although nobody asks. One API process at a time runs it, under an advisory lock."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
+
+import structlog
+from sqlalchemy import func, select, text
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
+
+from keelway.contracts.operations import OperationError, OperationState
+from keelway_api import idempotency, outbox
+from keelway_api.bell import ring
+from keelway_api.blobs import BlobStore
+from keelway_api.db import Sessions
+from keelway_api.errors import DependencyAway, is_outage
+from keelway_api.operations import logs, service
+from keelway_api.operations.tables import OperationTable
+from keelway_api.settings import ApiSettings
+
+log = structlog.get_logger()
+
+LOCK = 0x6B65656C  # "keel"
+RING_AGAIN_S = 10
+Task = Callable[[AsyncSession], Awaitable[None]]
+
+
+class Clock:
+    """Ticks while it holds the lock. Leases are judged only after one whole lease of unbroken ticking.
+
+    After an outage of the API or of Postgres every heartbeat is late through no fault of its worker: judging at once
+    would run all work twice.
+    """
+
+    def __init__(
+        self, engine: AsyncEngine, sessions: Sessions, store: BlobStore, settings: ApiSettings, *, tasks: Sequence[Task]
+    ) -> None:
+        self._engine = engine
+        self._sessions = sessions
+        self._store = store
+        self._settings = settings
+        self._tasks = tasks
+        self._ticking_since: float | None = None
+
+    async def run(self) -> None:
+        """Try for the lock for ever; tick while it is held."""
+        while True:
+            try:
+                async with self._engine.connect() as connection:
+                    await self._tick_while_leader(connection)
+            except Exception as error:
+                if not is_outage(error):
+                    log.error("clock failed", exc_info=error)
+            self._ticking_since = None
+            await asyncio.sleep(1)
+
+    async def _tick_while_leader(self, connection: AsyncConnection) -> None:
+        await connection.execution_options(isolation_level="AUTOCOMMIT")
+        if not (await connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK})).scalar():
+            await asyncio.sleep(self._settings.clock_s)
+            return
+        try:
+            while True:
+                await connection.execute(text("SELECT 1"))  # the lock lives as long as this connection does
+                await self.tick()
+                await asyncio.sleep(self._settings.clock_s)
+        finally:
+            await connection.invalidate()  # closing it is what gives the lock back, whatever state it is in
+
+    async def tick(self) -> None:
+        """One round. Raises what the database raises: the next round starts anew."""
+        self._ticking_since = self._ticking_since or time.monotonic()
+        for task in (self._end_overdue, self._ring_again, idempotency.forget_old, *self._tasks):
+            async with self._sessions.begin() as session:
+                await task(session)
+        if time.monotonic() - self._ticking_since >= self._settings.lease_s:
+            async with self._sessions.begin() as session:
+                await self._requeue_lapsed(session)
+        try:
+            await logs.archive_ended(self._sessions, self._store)
+        except DependencyAway:
+            log.warning("object store away, logs stay in the database")
+
+    async def _end_overdue(self, session: AsyncSession) -> None:
+        wanted = _open().where(OperationTable.deadline_at < func.now())
+        for row in await session.scalars(wanted):
+            error = OperationError(code="deadline-exceeded", message="It did not end in the time it was given.")
+            await service.end(session, row, OperationState.FAILED, error=error)
+
+    async def _ring_again(self, session: AsyncSession) -> None:
+        """A doorbell can be lost between Redis and a worker."""
+        age = func.now() - timedelta(seconds=RING_AGAIN_S)
+        wanted = _open().where(OperationTable.state == OperationState.QUEUED, OperationTable.rung_at < age)
+        for row in await session.scalars(wanted):
+            await _ring_now(session, row)
+
+    async def _requeue_lapsed(self, session: AsyncSession) -> None:
+        for row in await session.scalars(_open().where(OperationTable.lease_until < func.now())):
+            log.warning("lease lapsed", operation=str(row.id), owner=row.owner, attempt=row.attempts)
+            if row.state == OperationState.CANCELLING:
+                await service.end(session, row, OperationState.CANCELLED)
+            elif row.attempts >= row.max_attempts:
+                message = f"The worker was lost in each of {row.attempts} attempts."
+                error = OperationError(code="worker-lost", message=message, details={"owner": row.owner})
+                await service.end(session, row, OperationState.FAILED, error=error)
+            else:
+                row.state, row.lease_until, row.owner = OperationState.QUEUED, None, None
+                await _ring_now(session, row)
+
+
+def _open():
+    """Operations that have not ended, oldest first; those that others work on at this moment come next time."""
+    return (
+        select(OperationTable)
+        .where(OperationTable.ended_at.is_(None))
+        .order_by(OperationTable.id)
+        .limit(200)
+        .with_for_update(skip_locked=True)
+    )
+
+
+async def _ring_now(session: AsyncSession, row: OperationTable) -> None:
+    row.rung_at = (await session.execute(select(func.now()))).scalar_one()
+    await outbox.put(session, str(row.id))
+    await ring(session, f"operation:{row.id}")

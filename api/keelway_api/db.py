@@ -1,0 +1,55 @@
+"""The database: one engine, one session a request, committed at the edge before the answer leaves."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import Depends, Request
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from keelway_api.settings import ApiSettings
+
+Sessions = async_sessionmaker[AsyncSession]
+
+# A statement that waits longer than this is a fault to report (503), not a request to hang.
+TIMEOUTS = (
+    "-c statement_timeout=15s -c lock_timeout=5s -c idle_in_transaction_session_timeout=30s -c application_name=keelway"
+)
+
+
+def create_engine(settings: ApiSettings) -> AsyncEngine:
+    """An engine with a bounded pool that notices dead connections."""
+    return create_async_engine(
+        settings.database_url.get_secret_value(),
+        pool_size=10,
+        max_overflow=10,
+        pool_timeout=5,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": 5, "options": TIMEOUTS},
+    )
+
+
+def create_sessions(engine: AsyncEngine) -> Sessions:
+    """Sessions whose objects stay readable after the commit."""
+    return async_sessionmaker(engine, expire_on_commit=False)
+
+
+async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
+    """One transaction: committed when the handler returned, rolled back when it raised."""
+    sessions: Sessions = request.app.state.sessions
+    async with sessions.begin() as session:
+        yield session
+
+
+# scope="function": FastAPI ends an ordinary yield dependency after the answer was sent, so that a client could hold a
+# 200 for something that was never committed.
+Session = Annotated[AsyncSession, Depends(get_session, scope="function")]
+
+
+def get_sessions(request: Request) -> Sessions:
+    """The factory, for handlers that must not hold a connection during I/O or waits."""
+    return request.app.state.sessions
+
+
+SessionFactory = Annotated[Sessions, Depends(get_sessions)]

@@ -1,0 +1,145 @@
+"""Reading what users hand in: conda environment files and pip requirements, line by line."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
+
+from keelway.contracts.environments import EnvironmentVersionCreate
+from keelway_api.errors import EnvironmentInvalid, PythonNotAvailable
+
+# In a conda file of the old system these mean "the scoring server": here that is the runtime, with its own shims.
+RUNTIME_ITSELF = frozenset(
+    {"azureml-defaults", "azureml-contrib-services", "azureml-monitoring", "azureml-inference-server-http"}
+)
+CONDA_KEYS = frozenset({"name", "channels", "dependencies", "prefix", "variables"})
+CONDA_SPEC = re.compile(r"\s*(?:[\w./-]+::)?([A-Za-z0-9_.-]+)\s*(.*?)\s*")
+OLDEST = Version("3.9")
+
+
+@dataclass(frozen=True)
+class Definition:
+    """What an environment asks for. `python` is a version specifier, or None when any will do."""
+
+    python: SpecifierSet | None
+    requirements: tuple[str, ...]
+    variables: dict[str, str]
+
+
+def read(body: EnvironmentVersionCreate) -> Definition:
+    """The definition in a request. Raises EnvironmentInvalid naming the line."""
+    if body.conda_file is not None:
+        found = _conda(body.conda_file)
+    else:
+        found = Definition(None, _pip((body.pip_requirements or "").splitlines()), {})
+    python = _python_spec(body.python_version) if body.python_version else found.python
+    return Definition(python, found.requirements, {**found.variables, **body.environment_variables})
+
+
+def _conda(text: str) -> Definition:
+    try:
+        document = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"line {mark.line + 1}" if mark else "the file"
+        raise EnvironmentInvalid(where, f"not YAML: {getattr(error, 'problem', error)}") from error
+    if not isinstance(document, dict):
+        raise EnvironmentInvalid("the file", "a conda file is a mapping with 'dependencies'")
+    if unknown := sorted(str(key) for key in document.keys() - CONDA_KEYS):
+        raise EnvironmentInvalid(unknown[0], f"not a key of a conda file; known are {', '.join(sorted(CONDA_KEYS))}")
+    python: SpecifierSet | None = None
+    pip: tuple[str, ...] = ()
+    for entry in _list(document.get("dependencies"), "dependencies"):
+        if isinstance(entry, dict) and set(entry) == {"pip"}:
+            pip += _pip([str(line) for line in _list(entry["pip"], "pip")])
+        elif isinstance(entry, str):
+            python = _conda_package(entry) or python
+        else:
+            raise EnvironmentInvalid(str(entry), "neither a package nor a 'pip:' list")
+    return Definition(python, pip, _variables(document.get("variables")))
+
+
+def _conda_package(line: str) -> SpecifierSet | None:
+    """The specifier when the line asks for python, None for pip. Any other conda package is refused."""
+    found = CONDA_SPEC.fullmatch(line)
+    name = canonicalize_name(found[1]) if found else ""
+    if found and name == "python":
+        return _python_spec(found[2]) if found[2] else None
+    if name == "pip":
+        return None
+    raise EnvironmentInvalid(line, "of conda packages only python and pip are installed; list others under 'pip:'")
+
+
+def _python_spec(text: str) -> SpecifierSet:
+    """`3.11`, `=3.11.4`, `==3.11.*`, `>=3.9,<3.12`: a patch release stands for its minor version."""
+    bare = re.fullmatch(r"={0,2}\s*(\d+)\.(\d+)(\.[\d*]+)?(\.\*)?", text.strip())
+    if bare:
+        return SpecifierSet(f"=={bare[1]}.{bare[2]}.*")
+    try:
+        return SpecifierSet(text.replace(" ", ""))
+    except InvalidSpecifier as error:
+        raise EnvironmentInvalid(f"python{text}", "not a python version") from error
+
+
+def _pip(lines: list[str]) -> tuple[str, ...]:
+    """Requirements without comments, the runtime's own names taken out. Raises EnvironmentInvalid."""
+    kept: list[str] = []
+    for raw in lines:
+        line = re.sub(r"(^|\s)#.*$", "", raw).strip()
+        if line and (requirement := _requirement(line)):
+            kept.append(requirement)
+    return tuple(kept)
+
+
+def _requirement(line: str) -> str | None:
+    if line.startswith("-"):
+        raise EnvironmentInvalid(line, "options are not read here; indexes are the operator's to set")
+    try:
+        requirement = Requirement(line)
+    except InvalidRequirement as error:
+        raise EnvironmentInvalid(line, f"not a requirement: {str(error).splitlines()[0]}") from error
+    if requirement.url:
+        raise EnvironmentInvalid(line, "packages are taken from the operator's index, not from a URL or path")
+    return None if canonicalize_name(requirement.name) in RUNTIME_ITSELF else str(requirement)
+
+
+def _list(value: Any, name: str) -> list[Any]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise EnvironmentInvalid(name, "must be a list")
+    return value
+
+
+def _variables(value: Any) -> dict[str, str]:
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise EnvironmentInvalid("variables", "must be a mapping")
+    return {str(key): str(item) for key, item in value.items()}
+
+
+def choose_python(wanted: SpecifierSet | None, available: list[str]) -> str:
+    """The major.minor to resolve for: the first that fits of what the nodes have, in their order of preference.
+
+    Raises PythonNotAvailable naming what there is.
+    """
+    usable = [version for version in map(_version, available) if version is not None and version >= OLDEST]
+    for version in usable:
+        if wanted is None or wanted.contains(version, prereleases=True):
+            return f"{version.major}.{version.minor}"
+    raise PythonNotAvailable(str(wanted or "3.9 or later"), [str(version) for version in usable])
+
+
+def _version(text: str) -> Version | None:
+    try:
+        return Version(text)
+    except InvalidVersion:
+        return None

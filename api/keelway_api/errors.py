@@ -1,0 +1,316 @@
+"""Problems: every failure a caller can act on, and how each becomes an `application/problem+json` answer."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import structlog
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.exceptions import HTTPException
+
+from keelway.contracts.problems import PROBLEMS
+
+log = structlog.get_logger()
+
+MEDIA_TYPE = "application/problem+json"
+RETRY_AFTER_S = 1
+
+
+class Problem(HTTPException):
+    """Base of all: a subclass names its `type`, an id of `keelway.contracts.problems`.
+
+    An HTTPException, since FastAPI turns any other exception that comes while it reads a body into a bare 400.
+    """
+
+    type = "internal-error"
+
+    def __init__(self, detail: str, *, headers: dict[str, str] | None = None, **fields: Any) -> None:
+        super().__init__(PROBLEMS[self.type].status, detail, headers)
+        self.fields = fields
+
+
+class Unauthenticated(Problem):
+    """No token, or one that does not count."""
+
+    type = "unauthenticated"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"WWW-Authenticate": 'Bearer realm="keelway"'})
+
+
+class Forbidden(Problem):
+    """The thing is visible, the role too low."""
+
+    type = "forbidden"
+
+
+class NotFound(Problem):
+    """Not there, or not for these eyes: the same answer for both."""
+
+    type = "not-found"
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"There is no {kind} {name!r}.", kind=kind, name=name)
+
+
+class MethodNotAllowed(Problem):
+    """The path exists for other methods."""
+
+    type = "method-not-allowed"
+
+
+class InvalidRequest(Problem):
+    """A rule that the request's shape alone cannot say was broken; `errors` holds path and message of each."""
+
+    type = "invalid-request"
+
+    def __init__(self, path: str, message: str) -> None:
+        super().__init__(f"{path}: {message}", errors=[{"path": path, "message": message}])
+
+
+class TooLarge(Problem):
+    """The body is larger than this path takes."""
+
+    type = "too-large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(f"The body is larger than {limit_bytes} bytes.", limit_bytes=limit_bytes)
+
+
+class HostNotAllowed(Problem):
+    """A Host header that nobody configured: DNS rebinding, or a missing setting."""
+
+    type = "host-not-allowed"
+
+
+class WrongState(Problem):
+    """The resource is there, but not in a state for this."""
+
+    type = "wrong-state"
+
+    def __init__(self, subject: str, state: str, wanted: str) -> None:
+        super().__init__(f"{subject} is {state}; this needs {wanted}.", subject=subject, state=state)
+
+
+class AlreadyExists(Problem):
+    """The name is taken."""
+
+    type = "already-exists"
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(f"A {kind} {name!r} exists already.", kind=kind, name=name)
+
+
+class InUse(Problem):
+    """Others refer to it."""
+
+    type = "in-use"
+
+    def __init__(self, subject: str, used_by: Sequence[str]) -> None:
+        super().__init__(f"{subject} is used by {', '.join(used_by)}.", subject=subject, used_by=list(used_by))
+
+
+class BlobsMissing(Problem):
+    """Commit was asked for, but some files were never uploaded."""
+
+    type = "blobs-missing"
+
+    def __init__(self, subject: str, paths: Sequence[str]) -> None:
+        super().__init__(f"{len(paths)} file(s) of {subject} are not uploaded yet.", paths=list(paths[:20]))
+
+
+class BlobNotExpected(Problem):
+    """No open upload of the caller lists these bytes."""
+
+    type = "blob-not-expected"
+
+
+class DigestMismatch(Problem):
+    """The bytes differ from what was announced."""
+
+    type = "digest-mismatch"
+
+
+class CorruptBytes(Problem):
+    """The store gave back other bytes than it was given."""
+
+    type = "corrupt-bytes"
+
+
+class EnvironmentInvalid(Problem):
+    """A conda file or requirement that cannot be read; `line` says which."""
+
+    type = "environment-invalid"
+
+    def __init__(self, line: str, message: str) -> None:
+        super().__init__(f"{line!r}: {message}", line=line)
+
+
+class EnvironmentUnsolvable(Problem):
+    """The resolver found no set of packages."""
+
+    type = "environment-unsolvable"
+
+
+class PythonNotAvailable(Problem):
+    """No node has this interpreter."""
+
+    type = "python-not-available"
+
+    def __init__(self, wanted: str, available: Sequence[str]) -> None:
+        offer = ", ".join(available) or "none"
+        super().__init__(f"No node has Python {wanted}; available: {offer}.", wanted=wanted, available=list(available))
+
+
+class NoNode(Problem):
+    """There is nobody to do the work."""
+
+    type = "no-node"
+
+    def __init__(self) -> None:
+        super().__init__("No node is ready.", headers={"Retry-After": str(RETRY_AFTER_S)})
+
+
+class OperationNotClaimable(Problem):
+    """Somebody else's, finished, or out of attempts."""
+
+    type = "operation-not-claimable"
+
+
+class StaleAttempt(Problem):
+    """A report of an attempt that is no longer the current one."""
+
+    type = "stale-attempt"
+
+    def __init__(self, operation_id: object, epoch: int) -> None:
+        super().__init__(f"Attempt {epoch} of operation {operation_id} is no longer the current one.")
+
+
+class IdempotencyMismatch(Problem):
+    """One key, two requests."""
+
+    type = "idempotency-mismatch"
+
+
+class IdempotencyInFlight(Problem):
+    """The first request with this key has not ended yet."""
+
+    type = "idempotency-in-flight"
+
+
+class PreconditionFailed(Problem):
+    """If-Match did not match."""
+
+    type = "precondition-failed"
+
+
+class RangeNotSatisfiable(Problem):
+    """The range lies outside the file."""
+
+    type = "range-not-satisfiable"
+
+    def __init__(self, size_bytes: int) -> None:
+        headers = {"Content-Range": f"bytes */{size_bytes}"}
+        super().__init__(f"The file has {size_bytes} bytes.", headers=headers, size_bytes=size_bytes)
+
+
+class DependencyAway(Problem):
+    """Postgres, the object store or the resolver cannot be reached now."""
+
+    type = "dependency-away"
+
+    def __init__(self, dependency: str, detail: str | None = None) -> None:
+        headers = {"Retry-After": str(RETRY_AFTER_S)}
+        super().__init__(detail or f"{dependency} cannot be reached.", headers=headers, dependency=dependency)
+
+
+def answer(problem: Problem, *, instance: str, request_id: str) -> JSONResponse:
+    """The problem document for one request."""
+    kind = PROBLEMS[problem.type]
+    body = {
+        "type": f"/problems/{problem.type}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": problem.detail,
+        "instance": instance,
+        "request_id": request_id,
+        **problem.fields,
+    }
+    return JSONResponse(body, kind.status, headers=problem.headers, media_type=MEDIA_TYPE)
+
+
+def request_id_of(request: Request) -> str:
+    """The id that the edge gave this request."""
+    return request.scope.get("state", {}).get("request_id", "")
+
+
+def _for(request: Request, problem: Problem) -> JSONResponse:
+    return answer(problem, instance=request.url.path, request_id=request_id_of(request))
+
+
+def _path_of(location: Sequence[str | int]) -> str:
+    """`("body", "files", 0, "path")` as `body.files[0].path`."""
+    path = ""
+    for part in location:
+        path += f"[{part}]" if isinstance(part, int) else f".{part}" if path else str(part)
+    return path
+
+
+async def _on_problem(request: Request, problem: Exception) -> JSONResponse:
+    assert isinstance(problem, Problem)
+    return _for(request, problem)
+
+
+async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    errors = [{"path": _path_of(found["loc"]), "message": found["msg"]} for found in error.errors()][:50]
+    first = errors[0] if errors else {"path": "body", "message": "malformed"}
+    problem = InvalidRequest(first["path"], first["message"])
+    problem.fields = {"errors": errors}
+    return _for(request, problem)
+
+
+async def _on_http(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    if error.status_code == 404:
+        return _for(request, NotFound("path", request.url.path))
+    if error.status_code == 405:
+        return _for(request, MethodNotAllowed(str(error.detail), headers=dict(error.headers or {})))
+    return _for(request, InvalidRequest("body", str(error.detail)))  # FastAPI: the body is not JSON at all
+
+
+def is_outage(error: BaseException) -> bool:
+    """True when the database was away or too slow, as opposed to refusing what we asked."""
+    if isinstance(error, PoolTimeout | InterfaceError | ConnectionError):
+        return True
+    if isinstance(error, OperationalError):
+        return True
+    return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+async def _on_database(request: Request, error: Exception) -> JSONResponse:
+    if not is_outage(error):
+        return await _on_bug(request, error)
+    log.warning("database away", error=type(error).__name__, request_id=request_id_of(request))
+    return _for(request, DependencyAway("postgres"))
+
+
+async def _on_bug(request: Request, error: Exception) -> JSONResponse:
+    log.error("internal error", request_id=request_id_of(request), exc_info=error)
+    return _for(request, Problem("The log of the API holds the cause under this request id."))
+
+
+def install(app: FastAPI) -> None:
+    """Every way a request can fail answers with a problem document."""
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(DBAPIError, _on_database)
+    app.add_exception_handler(PoolTimeout, _on_database)
+    app.add_exception_handler(ConnectionError, _on_database)
+    app.add_exception_handler(Exception, _on_bug)

@@ -1,0 +1,99 @@
+"""Models, versions and their files."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+
+from keelway.contracts.base import MODEL_NAME, Page
+from keelway.contracts.files import FileEntry
+from keelway.contracts.models import Model, ModelVersion, ModelVersionCreate, ModelVersionUpload
+from keelway_api.auth.dependencies import Contributor, Reader
+from keelway_api.db import Session, SessionFactory
+from keelway_api.errors import NotFound
+from keelway_api.idempotency import Once
+from keelway_api.manifests import service as manifests
+from keelway_api.manifests.streams import archive_response, file_response
+from keelway_api.models import service
+from keelway_api.pagination import Paging
+
+router = APIRouter(prefix="/workspaces/{workspace}", tags=["models"])
+Name = Annotated[str, Path(pattern=MODEL_NAME)]
+
+
+@router.get("/models")
+async def list_models(scope: Reader, session: Session, paging: Paging) -> Page[Model]:
+    """Models, newest first, each with its latest ready version."""
+    cursor = paging.after(str, str)
+    rows = await service.list_models(
+        session, scope, before=(cursor[0], cursor[1]) if cursor else None, limit=paging.limit + 1
+    )
+    page = paging.page(rows, lambda row: (row[0][0].isoformat(), row[0][1]))
+    return Page(items=[model for _, model in page.items], next_page_token=page.next_page_token)
+
+
+@router.post("/models/{name}/versions", status_code=201, response_model=ModelVersionUpload)
+async def open_version(
+    name: Name, body: ModelVersionCreate, scope: Contributor, session: Session, once: Once
+) -> Response:
+    """Open a version: the answer says where to PUT each blob that is missing."""
+    return await once.answer(session, 201, lambda: service.open_version(session, scope, name, body))
+
+
+@router.post("/models/{name}/versions/{version}/commit")
+async def commit_version(
+    name: Name, version: str, scope: Contributor, request: Request, sessions: SessionFactory
+) -> ModelVersion:
+    """Seal an upload once every blob is there."""
+    return await service.commit_version(sessions, request.app.state.blobs, scope, name, version)
+
+
+@router.get("/models/{name}/versions")
+async def list_versions(name: Name, scope: Reader, session: Session, paging: Paging) -> Page[ModelVersion]:
+    """Versions of a model, newest first, without their file lists."""
+    before = paging.after_int()
+    rows = await service.list_versions(session, scope, name, before=before, limit=paging.limit + 1)
+    return paging.page(rows, lambda version: version.version)
+
+
+@router.get("/models/{name}/versions/{version}")
+async def show_version(
+    name: Name, version: str, scope: Reader, session: Session, response: Response
+) -> ModelVersionUpload:
+    """One version, with its files; while it is uploading also what is missing."""
+    found = await service.get_version(session, scope, name, version)
+    response.headers["ETag"] = found.etag
+    return found
+
+
+@router.get("/models/{name}/versions/{version}/files")
+async def list_files(name: Name, version: str, scope: Reader, session: Session) -> Page[FileEntry]:
+    """The files of a version."""
+    found = await service.get_version(session, scope, name, version)
+    return Page(items=found.files)
+
+
+@router.get("/models/{name}/versions/{version}/files/{path:path}", response_class=Response)
+async def download_file(
+    name: Name, version: str, path: str, scope: Reader, request: Request, sessions: SessionFactory
+) -> Response:
+    """The bytes of one file; Range and If-None-Match are honoured."""
+    async with sessions() as session:
+        row = await service.readable_files(session, scope, name, version)
+        file = await manifests.file_at(session, row[2].id, path)
+    if file is None:
+        raise NotFound("file", path)
+    return await file_response(request, request.app.state.blobs, file)
+
+
+@router.get("/models/{name}/versions/{version}/archive", response_class=Response)
+async def download_archive(
+    name: Name, version: str, scope: Reader, request: Request, sessions: SessionFactory
+) -> Response:
+    """All files as one tar stream."""
+    async with sessions() as session:
+        number, _, manifest = await service.readable_files(session, scope, name, version)
+        files = await manifests.files_of(session, manifest.id)
+    filename = f"{name}-{number.version}.tar"
+    return archive_response(request.app.state.blobs, files, name=filename, digest=manifest.digest)

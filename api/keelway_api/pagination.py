@@ -1,0 +1,67 @@
+"""Pages by cursor: stable while rows are added, opaque to callers."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, TypeVar
+
+from fastapi import Depends, Query
+
+from keelway.contracts.base import Page
+from keelway_api.errors import InvalidRequest
+
+Item = TypeVar("Item")
+DEFAULT_LIMIT = 50
+MAX_LIMIT = 200
+
+
+class PageRequest:
+    """`?limit=&page_token=`: ask the database for `limit + 1` rows after the cursor, then make the page."""
+
+    def __init__(
+        self,
+        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+        page_token: Annotated[str | None, Query(max_length=2048)] = None,
+    ) -> None:
+        self.limit = limit
+        self._cursor = _decode(page_token) if page_token else None
+
+    def after(self, *types: type) -> list[Any] | None:
+        """The cursor's values when there is one. Raises InvalidRequest when they are not of these types."""
+        if self._cursor is None:
+            return None
+        if len(self._cursor) != len(types) or not all(map(isinstance, self._cursor, types)):
+            raise InvalidRequest("query.page_token", "not a token of this list")
+        return self._cursor
+
+    def after_int(self) -> int | None:
+        """The cursor of a list that is ordered by one integer."""
+        cursor = self.after(int)
+        return cursor[0] if cursor else None
+
+    def page(self, rows: Sequence[Item], key: Callable[[Item], Any]) -> Page[Item]:
+        """The first `limit` rows, and a token when there is one more. `key` gives a row's cursor values."""
+        items = list(rows[: self.limit])
+        more = len(rows) > self.limit
+        return Page(items=items, next_page_token=_encode(key(items[-1])) if more else None)
+
+
+Paging = Annotated[PageRequest, Depends(PageRequest)]
+
+
+def _encode(values: Any) -> str:
+    listed = list(values) if isinstance(values, tuple | list) else [values]
+    return base64.urlsafe_b64encode(json.dumps(listed, separators=(",", ":")).encode()).decode().rstrip("=")
+
+
+def _decode(token: str) -> list[Any]:
+    try:
+        values = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
+    except (binascii.Error, ValueError) as error:
+        raise InvalidRequest("query.page_token", "not a token of this list") from error
+    if not isinstance(values, list):
+        raise InvalidRequest("query.page_token", "not a token of this list")
+    return values

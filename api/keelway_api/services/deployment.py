@@ -1,0 +1,192 @@
+"""The operations of services: what a worker gets to do, and what follows when it is done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from keelway.contracts.operations import OperationError, OperationKind, OperationState
+from keelway.contracts.services import (
+    Activate,
+    DeleteSpec,
+    DeploySpec,
+    ModelFiles,
+    PlaceReplicas,
+    ReplicaList,
+    ReplicaSpec,
+    ReplicaState,
+)
+from keelway_api.auth.dependencies import Scope
+from keelway_api.auth.principal import Principal
+from keelway_api.bell import ring
+from keelway_api.environments import service as environments
+from keelway_api.manifests import service as manifests
+from keelway_api.models import service as models
+from keelway_api.nodes import service as nodes
+from keelway_api.operations import kinds
+from keelway_api.operations import service as operations
+from keelway_api.operations.tables import OperationTable
+from keelway_api.services import queries, service
+from keelway_api.services.tables import ReplicaTable, RevisionTable, ServiceTable
+from keelway_api.settings import ApiSettings
+from keelway_api.snapshots.tables import SnapshotTable
+from keelway_api.workspaces import service as workspaces
+
+NOBODY = Principal("", "keelway", ())
+
+
+async def replica_spec(session: AsyncSession, revision: RevisionTable, *, name: str, generation: int) -> ReplicaSpec:
+    """All that a node needs to run a replica of this revision."""
+    owner = await session.get_one(ServiceTable, revision.service_id)
+    workspace = (await workspaces.names_of(session, [owner.workspace_id]))[owner.workspace_id]
+    scope = Scope(owner.workspace_id, workspace, NOBODY)
+    snapshot = await session.get_one(SnapshotTable, revision.snapshot_id)
+    return ReplicaSpec(
+        name=name,
+        workspace=workspace,
+        service=owner.name,
+        revision=revision.name,
+        target=owner.target,
+        entry_script=revision.inference_config["entry_script"],
+        snapshot_digest=snapshot.digest,
+        snapshot_files=await manifests.files_of(session, snapshot.manifest_id),
+        models=[await _model_files(session, scope, reference) for reference in revision.models],
+        environment=await environments.spec_of(session, revision.environment_version_id),
+        generation=generation,
+    )
+
+
+async def _model_files(session: AsyncSession, scope: Scope, reference: str) -> ModelFiles:
+    version, model, manifest = await models.require_ready(session, scope, reference)
+    files = await manifests.files_of(session, manifest.id)
+    return ModelFiles(name=model.name, version=version.version, digest=manifest.digest, files=files)
+
+
+async def place(session: AsyncSession, operation_id: UUID, body: PlaceReplicas) -> ReplicaList:
+    """The replicas of this operation's revision are wanted on this node. Asking again changes nothing.
+
+    Raises StaleAttempt.
+    """
+    operation = await operations.require_attempt(session, operation_id, body.epoch)
+    owner, revision = await _locked(session, operation)
+    revision.image = body.image
+    there = list(await queries.wanted_replicas(session, revision.id))
+    await service.unwant(session, [replica for replica in there if replica.node != body.node])
+    here = [replica for replica in there if replica.node == body.node]
+    if len(here) < revision.num_replicas:
+        generation = await nodes.raise_generation(session, body.node)
+        for index in range(len(here), revision.num_replicas):
+            session.add(_new_replica(owner, revision, body.node, index, generation))
+        await session.flush()
+    return await replicas(session, operation)
+
+
+def _new_replica(owner: ServiceTable, revision: RevisionTable, node: str, index: int, generation: int) -> ReplicaTable:
+    return ReplicaTable(
+        name=f"{owner.name}-{revision.name}-{index}-{secrets.token_hex(3)}",
+        service_id=owner.id,
+        revision_id=revision.id,
+        node=node,
+        generation=generation,
+        state=ReplicaState.PENDING,
+    )
+
+
+async def replicas(session: AsyncSession, operation: OperationTable) -> ReplicaList:
+    """What this operation waits for: the wanted replicas of a deployment, whatever is left for a deletion."""
+    if operation.kind == OperationKind.DELETE:
+        rows = await queries.replicas_of(session, UUID(operation.spec["service_id"]))
+    else:
+        rows = await queries.wanted_replicas(session, UUID(operation.spec["revision_id"]))
+    names = {one.id: one.name for one in await queries.revisions_of(session, UUID(operation.spec["service_id"]))}
+    items = [service.replica_contract(row, names[row.revision_id]) for row in rows]
+    shown = json.dumps([item.model_dump(mode="json") for item in items], sort_keys=True)
+    return ReplicaList(items=items, seen=hashlib.sha256(shown.encode()).hexdigest()[:16])
+
+
+async def activate(session: AsyncSession, operation_id: UUID, body: Activate) -> None:
+    """All traffic goes to this operation's revision. Raises StaleAttempt."""
+    operation = await operations.require_attempt(session, operation_id, body.epoch)
+    owner, revision = await _locked(session, operation)
+    for other in await queries.revisions_of(session, owner.id):
+        other.traffic = 100 if other.id == revision.id else 0
+    await session.flush()
+    await ring(session, "gateway")
+
+
+async def _locked(session: AsyncSession, operation: OperationTable) -> tuple[ServiceTable, RevisionTable]:
+    owner = await queries.service_locked(session, UUID(operation.spec["service_id"]))
+    assert owner is not None, "a service outlives its operations"
+    return owner, await session.get_one(RevisionTable, UUID(operation.spec["revision_id"]))
+
+
+class Deployments:
+    """The kinds `deploy` and `delete`, with the settings they need."""
+
+    def __init__(self, settings: ApiSettings) -> None:
+        self._settings = settings
+
+    def register(self) -> None:
+        """Make both kinds known to operations."""
+        kinds.register(
+            OperationKind.DEPLOY,
+            kinds.Kind(expand=self._deploy_spec, progressed=self._progressed, ended=self._deploy_ended),
+        )
+        kinds.register(OperationKind.DELETE, kinds.Kind(expand=self._delete_spec, ended=self._delete_ended))
+
+    async def _deploy_spec(self, session: AsyncSession, operation: OperationTable) -> dict[str, Any]:
+        revision = await session.get_one(RevisionTable, UUID(operation.spec["revision_id"]))
+        spec = await replica_spec(session, revision, name="", generation=0)
+        address = f"/{spec.workspace}/{spec.service}"
+        return DeploySpec(
+            replica=spec,
+            num_replicas=revision.num_replicas,
+            scoring_uri=f"{self._settings.gateway_base}{address}/score",
+            health_uri=f"{self._settings.gateway_check_base}{address}/",
+        ).model_dump(mode="json")
+
+    async def _delete_spec(self, session: AsyncSession, operation: OperationTable) -> dict[str, Any]:
+        owner = await session.get_one(ServiceTable, UUID(operation.spec["service_id"]))
+        names = await workspaces.names_of(session, [owner.workspace_id])
+        rows = await queries.replicas_of(session, owner.id)
+        return DeleteSpec(
+            workspace=names[owner.workspace_id], service=owner.name, replicas=[row.name for row in rows]
+        ).model_dump(mode="json")
+
+    async def _progressed(self, session: AsyncSession, operation: OperationTable) -> None:
+        if owner := await queries.service_locked(session, UUID(operation.spec["service_id"])):
+            await service.refresh(session, owner, self._settings)
+
+    async def _deploy_ended(self, session: AsyncSession, operation: OperationTable) -> None:
+        owner = await queries.service_locked(session, UUID(operation.spec["service_id"]))
+        if owner is None:
+            return
+        if operation.state == OperationState.SUCCEEDED:
+            owner.observed_generation, owner.failure = owner.generation, ""
+        else:
+            await self._give_up(session, owner, operation)
+        await service.refresh(session, owner, self._settings)
+
+    async def _give_up(self, session: AsyncSession, owner: ServiceTable, operation: OperationTable) -> None:
+        """A deployment that did not succeed leaves nothing running and takes no traffic."""
+        owner.failure = _failure(operation)
+        revision = await session.get_one(RevisionTable, UUID(operation.spec["revision_id"]))
+        revision.traffic = 0
+        await service.unwant(session, await queries.wanted_replicas(session, revision.id))
+        await ring(session, "gateway")
+
+    async def _delete_ended(self, session: AsyncSession, operation: OperationTable) -> None:
+        owner = await queries.service_locked(session, UUID(operation.spec["service_id"]))
+        if owner is not None and operation.state == OperationState.SUCCEEDED:
+            await service.remove(session, owner)
+
+
+def _failure(operation: OperationTable) -> str:
+    if operation.state == OperationState.CANCELLED:
+        return "the deployment was cancelled"
+    return OperationError(**operation.error).message if operation.error else "the deployment failed"

@@ -1,0 +1,99 @@
+"""What replicas wrote, as their nodes sent it: the newest MiB of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import delete, func, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from keelway.contracts.services import ReplicaLog
+from keelway_api.bell import ring
+from keelway_api.services.observation import replica_owners
+from keelway_api.services.tables import ReplicaLogTable
+
+KEEP_BYTES = 2**20
+Offsets = dict[str, int]
+
+
+async def append(session: AsyncSession, node: str, logs: Sequence[ReplicaLog]) -> None:
+    """Keep new text of this node's replicas; what was sent before, or belongs to none of its replicas, is ignored."""
+    owners = await replica_owners(session, node, [log.replica for log in logs])
+    for log in logs:
+        owner = owners.get(log.replica)
+        if owner is None or not log.text:
+            continue
+        text = log.text.replace("\0", "")
+        await session.execute(
+            insert(ReplicaLogTable)
+            .values(
+                service_id=owner, replica=log.replica, offset=log.offset, text=text, size_bytes=len(log.text.encode())
+            )
+            .on_conflict_do_nothing()
+        )
+        await _forget_old(session, log.replica, log.offset + len(log.text.encode()))
+        await ring(session, f"logs:{owner}")
+
+
+async def _forget_old(session: AsyncSession, replica: str, end: int) -> None:
+    await session.execute(
+        delete(ReplicaLogTable).where(
+            ReplicaLogTable.replica == replica, ReplicaLogTable.offset + ReplicaLogTable.size_bytes < end - KEEP_BYTES
+        )
+    )
+
+
+async def tail(session: AsyncSession, service_id: UUID, *, replica: str | None, lines: int) -> str:
+    """The last lines of each replica; with more than one, under a line that names it."""
+    parts: list[str] = []
+    names = [replica] if replica else await _replicas(session, service_id)
+    for name in names:
+        wanted = select(ReplicaLogTable.text).where(
+            ReplicaLogTable.service_id == service_id, ReplicaLogTable.replica == name
+        )
+        text = "".join(await session.scalars(wanted.order_by(ReplicaLogTable.offset)))
+        kept = "".join(text.splitlines(keepends=True)[-lines:])
+        parts.append(kept if len(names) == 1 else f"==> {name} <==\n{kept}")
+    return "\n".join(parts)
+
+
+async def ends(session: AsyncSession, service_id: UUID) -> Offsets:
+    """Where each replica's log ends now."""
+    wanted = select(ReplicaLogTable.replica, func.max(ReplicaLogTable.offset + ReplicaLogTable.size_bytes))
+    rows = await session.execute(
+        wanted.where(ReplicaLogTable.service_id == service_id).group_by(ReplicaLogTable.replica)
+    )
+    return {name: int(end) for name, end in rows.tuples()}
+
+
+async def after(
+    session: AsyncSession, service_id: UUID, offsets: Offsets, *, replica: str | None
+) -> list[tuple[str, int, str]]:
+    """New pieces as (replica, end, text), in the order they came."""
+    wanted = select(ReplicaLogTable).where(ReplicaLogTable.service_id == service_id)
+    if replica:
+        wanted = wanted.where(ReplicaLogTable.replica == replica)
+    rows = await session.scalars(wanted.order_by(ReplicaLogTable.at, ReplicaLogTable.offset))
+    return [
+        (row.replica, row.offset + row.size_bytes, row.text)
+        for row in rows
+        if row.offset >= offsets.get(row.replica, 0)
+    ]
+
+
+async def _replicas(session: AsyncSession, service_id: UUID) -> list[str]:
+    wanted = select(ReplicaLogTable.replica).where(ReplicaLogTable.service_id == service_id).distinct()
+    return sorted(await session.scalars(wanted))
+
+
+def print_offsets(offsets: Offsets) -> str:
+    """Where a follower is, as an event id."""
+    return ",".join(f"{name}:{end}" for name, end in sorted(offsets.items()))
+
+
+def parse_offsets(event_id: str) -> Offsets:
+    """What `print_offsets` made; parts that it did not make are ignored."""
+    pairs = (part.rpartition(":") for part in event_id.split(","))
+    return {name: int(end) for name, _, end in pairs if name and end.isascii() and end.isdigit()}

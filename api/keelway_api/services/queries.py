@@ -1,0 +1,44 @@
+"""SELECTs of services and what belongs to them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from keelway_api.errors import NotFound
+from keelway_api.services.tables import ReplicaTable, RevisionTable, ServiceTable
+
+
+async def service_named(session: AsyncSession, workspace_id: UUID, name: str, *, lock: bool = False) -> ServiceTable:
+    """The service of that name. Raises NotFound."""
+    wanted = select(ServiceTable).where(ServiceTable.workspace_id == workspace_id, ServiceTable.name == name)
+    row = await session.scalar(wanted.with_for_update() if lock else wanted)
+    if row is None:
+        raise NotFound("service", name)
+    return row
+
+
+async def service_locked(session: AsyncSession, service_id: UUID) -> ServiceTable | None:
+    """The service, locked before anything of it is: that order keeps reports and observations from deadlock."""
+    return await session.get(ServiceTable, service_id, with_for_update=True)
+
+
+async def revisions_of(session: AsyncSession, service_id: UUID) -> Sequence[RevisionTable]:
+    """Revisions, newest first."""
+    wanted = select(RevisionTable).where(RevisionTable.service_id == service_id)
+    return (await session.scalars(wanted.order_by(RevisionTable.number.desc()))).all()
+
+
+async def replicas_of(session: AsyncSession, service_id: UUID) -> Sequence[ReplicaTable]:
+    """Replicas by name, also those on their way out."""
+    wanted = select(ReplicaTable).where(ReplicaTable.service_id == service_id)
+    return (await session.scalars(wanted.order_by(ReplicaTable.name))).all()
+
+
+async def wanted_replicas(session: AsyncSession, revision_id: UUID) -> Sequence[ReplicaTable]:
+    """Replicas of a revision that should run, by name."""
+    wanted = select(ReplicaTable).where(ReplicaTable.revision_id == revision_id, ReplicaTable.is_wanted)
+    return (await session.scalars(wanted.order_by(ReplicaTable.name))).all()

@@ -1,0 +1,103 @@
+"""Services for people: create, look at, read logs, delete."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi.responses import PlainTextResponse, Response
+
+from keelway.contracts.base import SERVICE_NAME, Page
+from keelway.contracts.operations import Operation
+from keelway.contracts.services import Revision, Service, ServiceCreate
+from keelway_api import sse
+from keelway_api.auth.dependencies import Deployer, Reader
+from keelway_api.db import Session, SessionFactory
+from keelway_api.idempotency import Once
+from keelway_api.pagination import Paging
+from keelway_api.services import logs, queries, service
+
+router = APIRouter(prefix="/workspaces/{workspace}/services", tags=["services"])
+Name = Annotated[str, Path(pattern=SERVICE_NAME, min_length=3, max_length=32)]
+DEFAULT_TAIL = 1000
+
+
+@router.post("", status_code=202, response_model=Service)
+async def create_service(
+    body: ServiceCreate, scope: Deployer, session: Session, request: Request, once: Once
+) -> Response:
+    """Deploy a new service. Location names the operation to follow."""
+    settings = request.app.state.settings
+    return await once.answer(
+        session,
+        202,
+        lambda: service.create(session, scope, body, settings),
+        headers=lambda made: {"Location": f"/v1/operations/{made.operation}"},
+    )
+
+
+@router.get("")
+async def list_services(scope: Reader, session: Session, request: Request, paging: Paging) -> Page[Service]:
+    """Services by name."""
+    cursor = paging.after(str)
+    rows = await service.list_services(
+        session, scope, request.app.state.settings, after=cursor[0] if cursor else None, limit=paging.limit + 1
+    )
+    return paging.page(rows, lambda found: found.name)
+
+
+@router.get("/{name}")
+async def show_service(name: Name, scope: Reader, session: Session, request: Request, response: Response) -> Service:
+    """One service, with its revisions and replicas."""
+    found = await service.get(session, scope, name, request.app.state.settings)
+    response.headers["ETag"] = found.etag
+    return found
+
+
+@router.get("/{name}/revisions")
+async def list_revisions(name: Name, scope: Reader, session: Session, request: Request) -> Page[Revision]:
+    """Its revisions, newest first."""
+    return Page(items=(await service.get(session, scope, name, request.app.state.settings)).revisions)
+
+
+@router.delete("/{name}", status_code=202)
+async def delete_service(
+    name: Name, scope: Deployer, session: Session, request: Request, response: Response
+) -> Operation:
+    """Take it off the gateway and stop its replicas. Location names the operation to follow."""
+    operation = await service.delete(session, scope, name, request.app.state.settings)
+    response.headers["Location"] = f"/v1/operations/{operation.id}"
+    return operation
+
+
+@router.get("/{name}/logs", response_class=Response)
+async def show_logs(
+    name: Name,
+    scope: Reader,
+    request: Request,
+    sessions: SessionFactory,
+    *,
+    tail: Annotated[int, Query(ge=0, le=100_000)] = DEFAULT_TAIL,
+    follow: bool = False,
+    replica: Annotated[str | None, Query(max_length=80)] = None,
+    last_event_id: Annotated[str | None, Header(max_length=4096)] = None,
+) -> Response:
+    """What its replicas wrote: the last lines as text; with `follow=true` as server-sent events without end."""
+    async with sessions() as session:
+        row = await queries.service_named(session, scope.workspace_id, name)
+        text = await logs.tail(session, row.id, replica=replica, lines=tail) if last_event_id is None else ""
+        offsets = logs.parse_offsets(last_event_id) if last_event_id else await logs.ends(session, row.id)
+    if not follow:
+        return PlainTextResponse(text)
+    first = [(logs.print_offsets(offsets), text)] if text else []
+
+    async def look() -> tuple[sse.Pieces, bool]:
+        pieces: sse.Pieces = first.copy()
+        first.clear()
+        async with sessions() as session:
+            for replica_name, end, new in await logs.after(session, row.id, offsets, replica=replica):
+                offsets[replica_name] = end
+                pieces.append((logs.print_offsets(offsets), new))
+        return pieces, False
+
+    return sse.stream(request.app.state.bell, f"logs:{row.id}", look)

@@ -1,0 +1,270 @@
+"""Services: wanted, described, removed. What runs follows; see deployment.py and observation.py."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlalchemy import delete as delete_rows
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from keelway.contracts.operations import Operation, OperationKind, OperationState
+from keelway.contracts.services import (
+    DeploymentConfig,
+    InferenceConfig,
+    Replica,
+    ReplicaState,
+    Revision,
+    Service,
+    ServiceCreate,
+    ServiceState,
+)
+from keelway_api import events
+from keelway_api.auth.dependencies import Scope
+from keelway_api.bell import ring
+from keelway_api.environments import service as environments
+from keelway_api.environments.tables import EnvironmentTable, EnvironmentVersionTable
+from keelway_api.errors import AlreadyExists, InvalidRequest
+from keelway_api.manifests import service as manifests
+from keelway_api.models import service as models
+from keelway_api.nodes import service as nodes
+from keelway_api.operations import service as operations
+from keelway_api.operations.tables import OperationTable
+from keelway_api.services import queries, state
+from keelway_api.services.tables import ReplicaTable, RevisionTable, ServiceTable
+from keelway_api.settings import ApiSettings
+from keelway_api.snapshots import service as snapshots
+from keelway_api.snapshots.tables import SnapshotTable
+
+
+async def create(session: AsyncSession, scope: Scope, body: ServiceCreate, settings: ApiSettings) -> Service:
+    """A new service and the operation that deploys it.
+
+    Raises AlreadyExists, NotFound and WrongState for what it refers to, InvalidRequest for a script that is not there.
+    """
+    versions = [await models.require_ready(session, scope, reference) for reference in body.models]
+    snapshot = await snapshots.require_ready(session, scope, body.inference_config.snapshot)
+    await _check_script(session, snapshot, body.inference_config.entry_script)
+    name, _, number = body.inference_config.environment.rpartition(":")
+    environment, _ = await environments.get_row(session, scope, name, number)
+    service = await _insert(session, scope, body)
+    revision = RevisionTable(
+        service_id=service.id,
+        number=1,
+        models=[f"{row[1].name}:{row[0].version}" for row in versions],
+        inference_config=body.inference_config.model_dump() | {"environment": f"{name}:{environment.version}"},
+        environment_version_id=environment.id,
+        snapshot_id=snapshot.id,
+        num_replicas=body.deployment_config.num_replicas,
+    )
+    session.add(revision)
+    await session.flush()
+    for row in versions:
+        await models.add_use(session, row, _subject(service))
+    operation = await operations.submit(
+        session,
+        scope,
+        OperationKind.DEPLOY,
+        subject=_subject(service),
+        spec={"service_id": str(service.id), "revision_id": str(revision.id)},
+        deadline_s=settings.operation_deadline_s,
+    )
+    service.operation_id = operation.id
+    await session.flush()
+    await _emit(session, service, "service.created", models=revision.models)
+    return await contract(session, service, scope.workspace, settings)
+
+
+async def _check_script(session: AsyncSession, snapshot: SnapshotTable, entry_script: str) -> None:
+    if await manifests.file_at(session, snapshot.manifest_id, entry_script):
+        return
+    files = await manifests.files_of(session, snapshot.manifest_id)
+    scripts = ", ".join(file.path for file in files if file.path.endswith(".py")) or "no Python file"
+    raise InvalidRequest(
+        "body.inference_config.entry_script", f"{entry_script!r} is not in the snapshot; it holds {scripts[:500]}"
+    )
+
+
+async def _insert(session: AsyncSession, scope: Scope, body: ServiceCreate) -> ServiceTable:
+    made = await session.scalar(
+        insert(ServiceTable)
+        .values(
+            workspace_id=scope.workspace_id,
+            name=body.name,
+            state=ServiceState.TRANSITIONING,
+            reason="waiting for a worker",
+            target=body.deployment_config.compute_type,
+            deployment_config=body.deployment_config.model_dump(),
+            description=body.description,
+            tags=body.tags,
+            properties=body.properties,
+            created_by=scope.principal.name,
+        )
+        .on_conflict_do_nothing()
+        .returning(ServiceTable.id)
+    )
+    if made is None:
+        raise AlreadyExists("service", body.name)
+    return await session.get_one(ServiceTable, made)
+
+
+async def get(session: AsyncSession, scope: Scope, name: str, settings: ApiSettings) -> Service:
+    """One service. Raises NotFound."""
+    row = await queries.service_named(session, scope.workspace_id, name)
+    return await contract(session, row, scope.workspace, settings)
+
+
+async def list_services(
+    session: AsyncSession, scope: Scope, settings: ApiSettings, *, after: str | None, limit: int
+) -> list[Service]:
+    """Services by name."""
+    wanted = select(ServiceTable).where(ServiceTable.workspace_id == scope.workspace_id)
+    if after is not None:
+        wanted = wanted.where(ServiceTable.name > after)
+    rows = await session.scalars(wanted.order_by(ServiceTable.name).limit(limit))
+    return [await contract(session, row, scope.workspace, settings) for row in rows]
+
+
+async def delete(session: AsyncSession, scope: Scope, name: str, settings: ApiSettings) -> Operation:
+    """Take it off the gateway now and stop its replicas. Asking again answers the operation that is under way."""
+    service = await queries.service_named(session, scope.workspace_id, name, lock=True)
+    for operation in await operations.open_on(session, scope.workspace_id, _subject(service)):
+        if operation.kind == OperationKind.DELETE:
+            return await operations.contract(session, operation)
+        await operations.request_cancel(session, operation)
+    service.is_deleting = True
+    for revision in await queries.revisions_of(session, service.id):
+        revision.traffic = 0
+    await unwant(session, await queries.replicas_of(session, service.id))
+    operation = await operations.submit(
+        session,
+        scope,
+        OperationKind.DELETE,
+        subject=_subject(service),
+        spec={"service_id": str(service.id)},
+        deadline_s=settings.operation_deadline_s,
+    )
+    service.operation_id = operation.id
+    await refresh(session, service, settings)
+    await ring(session, "gateway")
+    return await operations.contract(session, operation)
+
+
+async def remove(session: AsyncSession, service: ServiceTable) -> None:
+    """Nothing of it runs any more: the rows go, the name is free."""
+    await models.drop_uses(session, service.workspace_id, _subject(service))
+    await _emit(session, service, "service.deleted")
+    await session.execute(delete_rows(ServiceTable).where(ServiceTable.id == service.id))
+
+
+async def unwant(session: AsyncSession, replicas: Sequence[ReplicaTable]) -> None:
+    """These replicas should not run any more; their nodes are told."""
+    for node in sorted({replica.node for replica in replicas if replica.is_wanted}):
+        generation = await nodes.raise_generation(session, node)
+        for replica in replicas:
+            if replica.node == node and replica.is_wanted:
+                replica.is_wanted, replica.generation = False, generation
+    await session.flush()
+
+
+async def refresh(session: AsyncSession, service: ServiceTable, settings: ApiSettings) -> None:
+    """Judge the state of a locked service anew and keep it."""
+    revisions = [one for one in await queries.revisions_of(session, service.id) if one.traffic > 0]
+    serving = {revision.id for revision in revisions}
+    replicas = [one for one in await queries.replicas_of(session, service.id) if one.revision_id in serving]
+    silent = {name: await nodes.silent_s(session, name) for name in sorted({one.node for one in replicas})}
+    before = service.state
+    service.state, service.reason = state.judge(
+        state.Seen(
+            is_deleting=service.is_deleting,
+            step=await _step(session, service),
+            failure=service.failure,
+            has_traffic=bool(revisions),
+            wanted=sum(revision.num_replicas for revision in revisions),
+            replicas=[(ReplicaState(one.state), one.reason) for one in replicas if one.is_wanted],
+            away_nodes=[name for name, silent_s in silent.items() if silent_s > settings.node_away_s],
+        )
+    )
+    if service.state != before and service.state in {ServiceState.HEALTHY, ServiceState.UNHEALTHY, ServiceState.FAILED}:
+        await _emit(session, service, f"service.{service.state}", reason=service.reason)
+    await session.flush()
+    await ring(session, f"service:{service.id}")
+
+
+async def _step(session: AsyncSession, service: ServiceTable) -> str | None:
+    """What the deployment under way is doing; None when there is none."""
+    if service.operation_id is None:
+        return None
+    operation = await session.get(OperationTable, service.operation_id)
+    if operation is None or operation.kind != OperationKind.DEPLOY or OperationState(operation.state).is_terminal:
+        return None
+    return operation.steps[-1]["name"] if operation.steps else "waiting for a worker"
+
+
+async def contract(session: AsyncSession, row: ServiceTable, workspace: str, settings: ApiSettings) -> Service:
+    """A service as it goes over the wire."""
+    revisions = await queries.revisions_of(session, row.id)
+    names = {revision.id: revision.name for revision in revisions}
+    replicas = await queries.replicas_of(session, row.id)
+    address = f"{settings.gateway_base}/{workspace}/{row.name}"
+    return Service(
+        name=row.name,
+        workspace=workspace,
+        state=ServiceState(row.state),
+        reason=row.reason,
+        target=row.target,
+        scoring_uri=f"{address}/score",
+        swagger_uri=f"{address}/swagger.json",
+        generation=row.generation,
+        observed_generation=row.observed_generation,
+        revisions=[await _revision(session, revision) for revision in revisions],
+        replicas=[replica_contract(replica, names[replica.revision_id]) for replica in replicas],
+        deployment_config=DeploymentConfig(**row.deployment_config),
+        inference_config=InferenceConfig(**revisions[0].inference_config),
+        description=row.description,
+        tags=row.tags,
+        properties=row.properties,
+        operation=str(row.operation_id) if row.operation_id else None,
+        created_at=row.created_at,
+        created_by=row.created_by,
+        etag=f'"{row.row_version}"',
+    )
+
+
+async def _revision(session: AsyncSession, row: RevisionTable) -> Revision:
+    version = await session.get_one(EnvironmentVersionTable, row.environment_version_id)
+    environment = await session.get_one(EnvironmentTable, version.environment_id)
+    return Revision(
+        name=row.name,
+        models=row.models,
+        environment=f"{environment.name}:{version.version}",
+        image=row.image,
+        inference_config=InferenceConfig(**row.inference_config),
+        traffic=row.traffic,
+        created_at=row.created_at,
+    )
+
+
+def replica_contract(row: ReplicaTable, revision: str) -> Replica:
+    """A replica as it goes over the wire."""
+    return Replica(
+        name=row.name,
+        revision=revision,
+        node=row.node,
+        state=ReplicaState(row.state),
+        reason=row.reason,
+        url=row.url,
+        restarts=row.restarts,
+        exit_code=row.exit_code,
+        log_tail=row.log_tail,
+        started_at=row.started_at,
+    )
+
+
+async def _emit(session: AsyncSession, service: ServiceTable, name: str, **payload: object) -> None:
+    await events.emit(session, name, workspace_id=service.workspace_id, subject=_subject(service), **payload)
+
+
+def _subject(service: ServiceTable) -> str:
+    return f"services/{service.name}"

@@ -1,0 +1,104 @@
+"""Snapshots: opened, filled, sealed."""
+
+from __future__ import annotations
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from keelway.contracts.files import manifest_digest
+from keelway.contracts.snapshots import Snapshot, SnapshotCreate, SnapshotState, SnapshotUpload
+from keelway_api.audit import service as audit
+from keelway_api.auth.dependencies import Scope
+from keelway_api.blobs import BlobStore
+from keelway_api.db import Sessions
+from keelway_api.errors import NotFound, WrongState
+from keelway_api.manifests import service as manifests
+from keelway_api.snapshots.tables import SnapshotTable
+
+
+async def open_snapshot(session: AsyncSession, scope: Scope, body: SnapshotCreate) -> SnapshotUpload:
+    """The snapshot of these files: a new one, or the one that was opened before with the same content."""
+    digest = manifest_digest(body.files)
+    row = await _find(session, scope, digest)
+    if row is None:
+        row = await _insert(session, scope, body, digest)
+    return await upload(session, row)
+
+
+async def _insert(session: AsyncSession, scope: Scope, body: SnapshotCreate, digest: str) -> SnapshotTable:
+    manifest = await manifests.open_manifest(session, scope, body.files)
+    row = await session.scalar(
+        insert(SnapshotTable)
+        .values(
+            workspace_id=scope.workspace_id,
+            digest=digest,
+            manifest_id=manifest.id,
+            state=SnapshotState.UPLOADING,
+            created_by=scope.principal.name,
+        )
+        .on_conflict_do_nothing()
+        .returning(SnapshotTable)
+    )
+    if row is None:  # somebody opened the same one at this moment: theirs counts
+        await session.delete(manifest)
+        return await get_row(session, scope, digest)
+    await audit.record(
+        session, scope.principal, "snapshot.open", f"snapshots/{digest}", workspace_id=scope.workspace_id
+    )
+    return row
+
+
+async def commit_snapshot(sessions: Sessions, store: BlobStore, scope: Scope, digest: str) -> Snapshot:
+    """Seal a snapshot. Committing twice is one commit. Raises NotFound, BlobsMissing."""
+    async with sessions() as session:
+        row = await get_row(session, scope, digest)
+    if row.state == SnapshotState.UPLOADING:
+        await manifests.check_bytes(sessions, store, row.manifest_id, subject=f"snapshot {digest[:12]}")
+    async with sessions.begin() as session:
+        row = await get_row(session, scope, digest)
+        row.state = SnapshotState.READY
+        await manifests.seal(session, row.manifest_id)
+        return await contract(session, row)
+
+
+async def get_row(session: AsyncSession, scope: Scope, digest: str) -> SnapshotTable:
+    """The row of a snapshot. Raises NotFound."""
+    row = await _find(session, scope, digest)
+    if row is None:
+        raise NotFound("snapshot", digest)
+    return row
+
+
+async def require_ready(session: AsyncSession, scope: Scope, digest: str) -> SnapshotTable:
+    """A snapshot whose bytes are all there. Raises NotFound, WrongState."""
+    row = await get_row(session, scope, digest)
+    if row.state != SnapshotState.READY:
+        raise WrongState(f"snapshot {digest}", row.state, "a committed snapshot")
+    return row
+
+
+async def upload(session: AsyncSession, row: SnapshotTable) -> SnapshotUpload:
+    """A snapshot with what is missing of it."""
+    made = await contract(session, row)
+    missing = [] if row.state == SnapshotState.READY else await manifests.missing_of(session, row.manifest_id)
+    return SnapshotUpload(**made.model_dump(), missing=missing)
+
+
+async def contract(session: AsyncSession, row: SnapshotTable) -> Snapshot:
+    """A snapshot as it goes over the wire."""
+    files = await manifests.files_of(session, row.manifest_id)
+    return Snapshot(
+        digest=row.digest,
+        state=SnapshotState(row.state),
+        files=files,
+        size_bytes=sum(file.size_bytes for file in files),
+        created_at=row.created_at,
+        created_by=row.created_by,
+    )
+
+
+async def _find(session: AsyncSession, scope: Scope, digest: str) -> SnapshotTable | None:
+    return await session.scalar(
+        select(SnapshotTable).where(SnapshotTable.workspace_id == scope.workspace_id, SnapshotTable.digest == digest)
+    )

@@ -1,0 +1,68 @@
+"""Workspaces: found, made, listed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from uuid import UUID
+
+from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from keelway.contracts.access import Workspace, WorkspaceCreate
+from keelway_api.audit import service as audit
+from keelway_api.auth.principal import Principal
+from keelway_api.errors import AlreadyExists, NotFound
+from keelway_api.workspaces.tables import WorkspaceTable
+
+DEFAULT = "default"
+
+
+async def find(session: AsyncSession, name: str) -> WorkspaceTable:
+    """The workspace of that name. Raises NotFound."""
+    row = await session.scalar(select(WorkspaceTable).where(WorkspaceTable.name == name))
+    if row is None:
+        raise NotFound("workspace", name)
+    return row
+
+
+async def names_of(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, str]:
+    """Names by id."""
+    found = await session.execute(select(WorkspaceTable.id, WorkspaceTable.name).where(WorkspaceTable.id.in_(ids)))
+    return {row.id: row.name for row in found}
+
+
+async def ensure_default(session: AsyncSession) -> None:
+    """The workspace `default` exists."""
+    await session.execute(
+        insert(WorkspaceTable).values(name=DEFAULT, description="", created_by="keelway").on_conflict_do_nothing()
+    )
+
+
+async def create(session: AsyncSession, principal: Principal, body: WorkspaceCreate) -> Workspace:
+    """A new workspace. Raises AlreadyExists."""
+    row = await session.scalar(
+        insert(WorkspaceTable)
+        .values(name=body.name, description=body.description, created_by=principal.name)
+        .on_conflict_do_nothing()
+        .returning(WorkspaceTable)
+    )
+    if row is None:
+        raise AlreadyExists("workspace", body.name)
+    await audit.record(session, principal, "workspace.create", f"workspaces/{row.name}", workspace_id=row.id)
+    return contract(row)
+
+
+async def visible(session: AsyncSession, principal: Principal, *, after: str | None, limit: int) -> list[Workspace]:
+    """The workspaces this principal may see, by name."""
+    wanted = select(WorkspaceTable).order_by(WorkspaceTable.name).limit(limit)
+    if principal.visible_workspaces is not None:
+        wanted = wanted.where(WorkspaceTable.id.in_(principal.visible_workspaces))
+    if after is not None:
+        wanted = wanted.where(WorkspaceTable.name > after)
+    return [contract(row) for row in await session.scalars(wanted)]
+
+
+def contract(row: WorkspaceTable) -> Workspace:
+    """The row as it goes over the wire."""
+    return Workspace(name=row.name, description=row.description, created_at=row.created_at, created_by=row.created_by)
