@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import sys
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
@@ -101,8 +102,12 @@ def one_of(argument: str | None, option: str | None, *, what: str = "NAME") -> s
 
 def confirm(question: str, *, yes: bool) -> None:
     """Ask before something is destroyed; ends the command with 1 unless the answer is yes."""
-    if not yes:
-        typer.confirm(question, abort=True, err=True)
+    if yes:
+        return
+    # typer.confirm() puts a blank on stdout even when told to use stderr.
+    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
+        raise typer.Abort
 
 
 def pairs(texts: list[str] | None, *, option: str) -> dict[str, str]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from keelway.client import Client
 
+from keelway.client import Client
 from tests.unit.sdk.wire import Wire, serving
 
 

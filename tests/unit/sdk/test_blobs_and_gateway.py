@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from keelway.errors import DamagedDownload, NotFound
 
+from keelway.errors import DamagedDownload, NotFound
 from tests.unit.sdk.samples import sha256
 from tests.unit.sdk.wire import Answer
 

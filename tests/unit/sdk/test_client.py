@@ -9,10 +9,10 @@ import time
 
 import httpx2
 import pytest
+
 from keelway import context
 from keelway.client import Client
 from keelway.errors import InvalidInput, KeelwayError, NotFound, ProblemError, Unreachable
-
 from tests.unit.sdk.wire import Answer, problem, serving
 
 ME = {"id": "1", "name": "me", "grants": [], "keelway_version": "0.1.0"}

@@ -6,6 +6,7 @@ import json
 import stat
 
 import pytest
+
 from keelway import context
 from keelway.errors import KeelwayError
 

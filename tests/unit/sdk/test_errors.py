@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import httpx2
 import pytest
+
 from keelway import errors
 from keelway.contracts.operations import Operation, OperationError, OperationState
 from keelway.contracts.problems import PROBLEMS
-
 from tests.unit.sdk import samples
 from tests.unit.sdk.wire import problem
 

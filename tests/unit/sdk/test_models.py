@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 
 import pytest
+
 from keelway.contracts.files import FileEntry
 from keelway.contracts.models import ResourceRequirements
 from keelway.errors import DamagedDownload, DigestMismatch, InvalidInput, Unreachable
 from keelway.uploads import model_files
-
 from tests.unit.sdk import samples
 from tests.unit.sdk.samples import entry, missing, sha256
 from tests.unit.sdk.wire import Answer, Asked, Wire, problem

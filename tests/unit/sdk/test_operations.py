@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 
 import pytest
+
 from keelway.contracts.operations import OperationState, Report
 from keelway.contracts.services import NodeObserved, NodeRegister, PlaceReplicas
 from keelway.errors import NotFound, OperationNotClaimable, StaleAttempt, WaitTimeout
-
 from tests.unit.sdk import samples
 from tests.unit.sdk.samples import OPERATION_ID as ID
 from tests.unit.sdk.wire import Answer, Asked, problem

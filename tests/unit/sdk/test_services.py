@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+
 from keelway.contracts.models import ModelVersion
 from keelway.contracts.operations import OperationError, OperationState
 from keelway.contracts.services import InferenceConfig, ServiceState
 from keelway.errors import InvalidInput, OperationFailed, ScoringError, Unreachable
 from keelway.inference import InferenceSource
-
 from tests.unit.sdk import samples
 from tests.unit.sdk.samples import OPERATION_ID, entry, missing, sha256
 from tests.unit.sdk.wire import Answer, Wire, serving
@@ -105,7 +105,7 @@ def test_a_script_without_a_conda_file_gets_an_environment_of_nothing(wire, clie
         ({"source_directory": Path("/nope")}, SCRIPT, "not a folder"),
     ],
 )
-def test_what_cannot_work_is_refused_before_anything_is_sent(wire, client, tmp_path, fields, content, message):
+def test_what_cannot_work_is_refused_before_anything_is_sent(wire, client, tmp_path, *, fields, content, message):
     for name in ("score.py", "my-score.py", "class.py"):
         (tmp_path / name).write_bytes(content)
     (tmp_path.parent / "out.py").write_bytes(content)

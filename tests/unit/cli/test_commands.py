@@ -1,0 +1,152 @@
+"""What all commands have in common."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from typing import get_args
+
+import pytest
+import typer
+
+from keelway.cli import operation
+from keelway.cli.app import app
+from keelway.contracts.operations import OperationState
+from tests.unit.sdk import samples
+from tests.unit.sdk.wire import Answer, problem, serving
+
+W = "/v1/workspaces/default"
+
+
+def commands(group, *words: str):
+    for name, command in group.commands.items():
+        if hasattr(command, "commands"):
+            yield from commands(command, *words, name)
+        else:
+            yield (*words, name), command
+
+
+ALL = dict(commands(typer.main.get_command(app)))
+DESTRUCTIVE = {("service", "delete"), ("operation", "cancel")}
+
+
+def test_the_commands_of_this_release_are_there():
+    expected = """
+        up demo doctor login whoami score
+        workspace create|list|show|use
+        model register|list|show|download|deploy
+        environment register|list|show|lock|build
+        service list|show|run|logs|delete
+        operation list|show|watch|logs|cancel
+    """
+    words = set()
+    for line in expected.split("\n"):
+        noun, _, verbs = line.strip().partition(" ")
+        words |= {(noun, verb) for verb in verbs.split("|")} if "|" in verbs else {(name,) for name in line.split()}
+
+    assert set(ALL) == words
+
+
+@pytest.mark.parametrize("words", ALL)
+def test_every_command_takes_json_and_workspace_and_says_what_it_does(words):
+    options = {option for parameter in ALL[words].params for option in parameter.opts}
+
+    assert {"--json", "-w", "--workspace", "--workspace-name"} <= options
+    assert ALL[words].help
+    assert ("--yes" in options) == (words in DESTRUCTIVE)
+
+
+@pytest.mark.parametrize("words", ALL)
+def test_every_command_explains_itself(keelway, words):
+    assert keelway(*words, "--help").exit_code == 0
+
+
+def test_the_states_to_filter_by_are_those_of_the_contract():
+    assert list(get_args(operation.State)) == [state.value for state in OperationState]
+
+
+def test_help_imports_neither_the_http_client_nor_pydantic():
+    code = (
+        "import sys, contextlib, io\n"
+        "from keelway.cli import main\n"
+        "sys.argv = ['keelway', '--help']\n"
+        "with contextlib.redirect_stdout(io.StringIO()), contextlib.suppress(SystemExit): main()\n"
+        "sys.exit(', '.join({'httpx2', 'pydantic', 'yaml', 'rich.console'} & set(sys.modules)) or None)"
+    )
+
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_error_is_readable_and_without_traceback(wire, keelway):
+    wire.on(f"GET {W}/services/x", problem(409, "in-use", "it is used", used_by=["a", "b"]))
+
+    result = keelway("service", "show", "x")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert result.stderr == "error: A title: it is used\n  used_by: a, b\n"
+
+
+def test_with_json_an_error_is_one_document_on_stderr(wire, keelway):
+    wire.on(f"GET {W}/services/x", problem(404, "not-found", "no x", kind="service"))
+
+    result = keelway("service", "show", "x", "--json")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    document = json.loads(result.stderr)
+    assert (document["type"], document["status"], document["kind"]) == ("not-found", 404, "service")
+
+
+def test_nobody_there_is_an_error_like_any_other(keelway, monkeypatch):
+    with serving() as gone:
+        monkeypatch.setenv("KEELWAY_URL", gone.url)
+    monkeypatch.setattr("keelway.transport.Patience.wait.__defaults__", None)
+    monkeypatch.setattr("keelway.transport._may_heal", lambda _: False)
+
+    result = keelway("whoami", "--json")
+
+    assert result.exit_code == 1
+    assert json.loads(result.stderr)["type"] == "Unreachable"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("service", "show"),
+        ("service", "show", "a", "-n", "b"),
+        ("model", "register", "-n", "x"),
+        ("model", "register", "-n", "x", "-p", "y", "--tag", "novalue"),
+        ("model", "register", "-n", "x", "-p", "y", "--tag", "a=1", "--tag", "a=2"),
+        ("operation", "list", "--state", "nonsense"),
+        ("service", "logs", "x", "-f", "--json"),
+        ("environment", "register", "x"),
+        ("nonsense",),
+    ],
+)
+def test_wrong_use_ends_with_2(keelway, arguments):
+    result = keelway(*arguments)
+
+    assert (result.exit_code, result.stdout) == (2, "")
+
+
+def test_the_workspace_option_is_where_the_request_goes(wire, keelway):
+    for spelling in ("-w", "--workspace", "--workspace-name"):
+        wire.on("GET /v1/workspaces/team/services", Answer(body={"items": []}))
+
+        assert keelway("service", "list", spelling, "team").exit_code == 0
+
+
+def test_what_is_destroyed_is_asked_about_first(wire, keelway):
+    wire.on(f"DELETE {W}/services/x", Answer(202, samples.operation()))
+    wire.on(f"GET /v1/operations/{samples.OPERATION_ID}", Answer(body=samples.operation()))
+
+    assert keelway("service", "delete", "x", input="n\n").exit_code == 1
+    assert keelway("service", "delete", "x", input="").exit_code == 1
+    assert not wire.asked
+
+    agreed = keelway("service", "delete", "x", "--json", input="y\n")
+    assert agreed.exit_code == 0
+    assert json.loads(agreed.stdout)["state"] == "succeeded"
+    assert keelway("service", "delete", "x", "--yes").exit_code == 0
