@@ -22,13 +22,13 @@ PR_SET_CHILD_SUBREAPER = 36
 # readiness probes need. Python ignores SIGPIPE, and a shell's `&` ignores SIGINT: neither may be inherited.
 _SHIM = """
 import ctypes, os, signal, sys
-ctypes.CDLL(None).prctl(1, signal.SIGKILL)
+ctypes.CDLL(None).prctl(1, int(sys.argv[2]))
 if os.getppid() != int(sys.argv[1]):
     os._exit(1)
 for name in ("SIGINT", "SIGQUIT", "SIGPIPE", "SIGXFSZ"):
     signal.signal(getattr(signal, name), signal.SIG_DFL)
 os.umask(0o077)
-os.execv(sys.argv[2], sys.argv[2:])
+os.execv(sys.argv[3], sys.argv[3:])
 """
 
 
@@ -52,6 +52,11 @@ class Process:
             os.killpg(self.pid, signal.SIGKILL)
 
 
+def bound_to_us(argv: Sequence[str], *, by: signal.Signals = signal.SIGKILL) -> list[str]:
+    """A command that gets a signal from the kernel when the thread that starts it ends."""
+    return [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), str(int(by)), *argv]
+
+
 class Processes:
     """All our children. Used from the main thread only: the kernel ends a child when the *thread* that made it ends.
 
@@ -72,7 +77,7 @@ class Processes:
         output = open_log(log)
         try:
             popen = subprocess.Popen(
-                [sys.executable, "-I", "-S", "-c", _SHIM, str(os.getpid()), *argv],
+                bound_to_us(argv),
                 stdin=stdin or subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -111,6 +116,11 @@ class Processes:
         """SIGKILL every child and its group."""
         for process in list(self._running.values()):
             process.kill_group()
+
+    def close(self) -> None:
+        """Take no more orphans, and let others wait for children again."""
+        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 0, 0, 0, 0)
+        self._loop.remove_signal_handler(signal.SIGCHLD)
 
     def _reap(self) -> None:
         while True:

@@ -5,6 +5,7 @@ Its other doors (filer, volume, master) are closed by JWT keys, yet are no wall 
 
 from __future__ import annotations
 
+import io
 import json
 import tempfile
 import urllib.error
@@ -25,6 +26,7 @@ from keelway_standalone.processes import Processes
 from keelway_standalone.secrets import Secrets
 
 BUCKET = "keelway"
+PROBE = "ready"
 REGION = "us-east-1"
 ACTIONS = ["Admin", "Read", "Write", "List", "Tagging"]
 JWT_TABLES = {
@@ -48,9 +50,9 @@ class S3:
         self.folder = layout.s3
         self.identities = layout.s3 / "identities.json"
 
-    def client(self) -> minio.Minio:
+    def client(self, *, timeout_s: float = 10.0) -> minio.Minio:
         """A client that fails at once instead of retrying."""
-        pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(2))
+        pool = urllib3.PoolManager(retries=False, timeout=urllib3.Timeout(timeout_s))
         return minio.Minio(
             self.endpoint,
             self._secrets.read("s3_access_key"),
@@ -68,7 +70,7 @@ class S3:
             env=surroundings.basic(self._layout),
             cwd=self.folder,  # where it looks for security.toml
             log=self._layout.log("s3"),
-            is_ready=self._takes_requests,
+            is_ready=self._takes_writes,
             prepare=self._prepare,
             start_limit_s=60,
             # It leaves on SIGTERM within 17 s; killed, it loses nothing that it acknowledged.
@@ -142,11 +144,14 @@ class S3:
             *("-volume.max=0", "-volume.preStopSeconds=0"),
         ]
 
-    def _takes_requests(self) -> bool:
+    def _takes_writes(self) -> bool:
+        """Whether an object can be written: buckets work a while before the volumes do."""
         try:
-            client = self.client()
+            client = self.client(timeout_s=1.0)  # a first write that came too early may hang for long
             if not client.bucket_exists(BUCKET):
                 client.make_bucket(BUCKET)
+            client.put_object(BUCKET, PROBE, io.BytesIO(b"ready"), 5)
+            client.remove_object(BUCKET, PROBE)
         except (minio.S3Error, minio.error.ServerError, urllib3.exceptions.HTTPError, OSError, ValueError):
             return False
         return True

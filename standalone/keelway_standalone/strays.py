@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 
 import psutil
 
@@ -11,6 +12,7 @@ from keelway_standalone.layout import Layout
 from keelway_standalone.surroundings import MARK
 
 GONE_S = 5.0
+REPLICA, NODE = "KEELWAY_REPLICA", "KEELWAY_NODE_DIR"
 
 
 def leftovers(layout: Layout) -> list[psutil.Process]:
@@ -23,12 +25,27 @@ def everything(layout: Layout) -> list[psutil.Process]:
     return [p for p in _others() if _is_marked(p, layout) or _is_replica(p, layout)]
 
 
+def replicas(layout: Layout) -> set[str]:
+    """Names of the replicas that run now."""
+    return {_environ(p)[REPLICA] for p in _others() if _is_replica(p, layout)}
+
+
 def kill_and_wait(processes: list[psutil.Process]) -> None:
     """SIGKILL them and wait until they are gone."""
     for process in processes:
         with contextlib.suppress(psutil.Error):
             process.kill()
-    psutil.wait_procs(processes, timeout=GONE_S)
+    ends_at = time.monotonic() + GONE_S
+    while any(_runs(process) for process in processes) and time.monotonic() < ends_at:
+        time.sleep(0.01)
+
+
+def _runs(process: psutil.Process) -> bool:
+    """A zombie does not: it holds no file and no port, and only its parent can remove it."""
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.Error:
+        return False
 
 
 def _others() -> list[psutil.Process]:
@@ -36,15 +53,17 @@ def _others() -> list[psutil.Process]:
 
 
 def _is_marked(process: psutil.Process, layout: Layout) -> bool:
-    try:
-        return process.environ().get(MARK) == str(layout.root)
-    except (psutil.Error, OSError):
-        return False
+    return _environ(process).get(MARK) == str(layout.root)
 
 
 def _is_replica(process: psutil.Process, layout: Layout) -> bool:
-    """Whether it runs the Python of an environment in the node's folder."""
+    """By the marks that the supervisor gives to replicas, and they to their own children."""
+    environ = _environ(process)
+    return REPLICA in environ and environ.get(NODE) == str(layout.node)
+
+
+def _environ(process: psutil.Process) -> dict[str, str]:
     try:
-        return process.cmdline()[0].startswith(f"{layout.node}{os.sep}")
-    except (psutil.Error, OSError, IndexError):
-        return False
+        return process.environ()
+    except (psutil.Error, OSError):
+        return {}
