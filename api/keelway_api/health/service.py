@@ -59,9 +59,9 @@ async def redis(celery: Celery) -> str | None:
 async def operations_by_state(session: AsyncSession) -> dict[str, int]:
     """How many operations are in each state."""
     rows = await session.execute(
-        select(OperationTable.state, func.count().label("count")).group_by(OperationTable.state)
+        select(OperationTable.state, func.count()).group_by(OperationTable.state)
     )
-    return {row.state: row.count for row in rows}
+    return {state: count for state, count in rows.tuples()}  # noqa: C416 - a Result is no mapping
 
 
 async def oldest_queued_s(session: AsyncSession) -> float | None:

@@ -29,9 +29,13 @@ def judge(seen: Seen) -> tuple[ServiceState, str]:
         if seen.step is not None:
             return ServiceState.TRANSITIONING, seen.step
         return ServiceState.FAILED, seen.failure or "it was never deployed"
-    ready = sum(state == ReplicaState.READY for state, _ in seen.replicas)
     if seen.away_nodes:
         return ServiceState.UNHEALTHY, f"node {', '.join(seen.away_nodes)} has not been heard of"
+    return _serving(seen)
+
+
+def _serving(seen: Seen) -> tuple[ServiceState, str]:
+    ready = sum(state == ReplicaState.READY for state, _ in seen.replicas)
     if ready == 0:
         return ServiceState.UNHEALTHY, _why(seen.replicas)
     if ready < seen.wanted:

@@ -1,0 +1,61 @@
+# Targets are what README and CI call; each works on a fresh checkout. Only python 3.11+ and make are needed.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+# The oldest that has wheels for everything first: Redis comes as a wheel for 3.11 and 3.12 only.
+PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3 python,$(if $(shell command -v $(name)),$(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+WHEELS := workers/keelway_workers/wheels
+UV_VERSION := 0.13.9
+# Replicas and children start from bytecode; compiling it again at every start costs seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: help setup demo up doctor test check format bench openapi clean
+
+help: ## show this
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+setup: $(VENV)/.ready ## make .venv with the keelway command in it
+
+$(VENV)/.ready: uv.lock pyproject.toml $(wildcard */pyproject.toml) $(shell find runtime/keelway_runtime -name '*.py')
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Keelway needs python 3.11 or 3.12 (found: $(PYTHON)); name one with: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
+	  { echo "python's venv module is missing; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
+	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
+	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv sync --quiet --frozen --all-packages --all-extras --compile-bytecode
+	rm -f $(WHEELS)/*.whl
+	$(BIN)/uv build --quiet --wheel runtime --out-dir $(WHEELS)
+	touch $@
+
+demo: setup ## start everything, register, deploy and score a real model, stop
+	$(BIN)/python -m keelway_standalone demo
+
+up: setup ## start everything and stay until Ctrl-C
+	@exec $(BIN)/keelway up
+
+doctor: setup ## versions, durability settings, invariants
+	$(BIN)/keelway doctor
+
+test: setup ## the whole test suite
+	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+check: setup ## all static checks
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/pyright
+	$(BIN)/lint-imports
+	$(BIN)/uv lock --check
+
+format: setup ## format and mend what can be mended
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## measure; prints, asserts nothing
+	$(BIN)/python -m benchmarks
+
+openapi: setup ## write openapi/openapi.json anew
+	$(BIN)/python -m keelway_api.openapi > openapi/openapi.json
+
+clean: ## remove what setup made
+	rm -rf $(VENV) $(WHEELS)/*.whl
