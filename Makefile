@@ -1,8 +1,9 @@
 # Targets are what README and CI call; each works on a fresh checkout. Only python 3.11+ and make are needed.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-# The oldest that has wheels for everything first: Redis comes as a wheel for 3.11 and 3.12 only.
-PYTHON ?= $(firstword $(foreach name,python3.12 python3.11 python3 python,$(if $(shell command -v $(name)),$(name))))
+# The first that runs and is new enough; 3.11 and 3.12 before others, since the wheel with Redis is for those only.
+PYTHON ?= $(shell for name in python3.12 python3.11 python3 python python3.13 python3.14; do \
+  $$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && { echo $$name; break; }; done)
 VENV := .venv
 BIN := $(VENV)/bin
 WHEELS := workers/keelway_workers/wheels
@@ -18,13 +19,13 @@ help: ## show this
 setup: $(VENV)/.ready ## make .venv with the keelway command in it
 
 $(VENV)/.ready: uv.lock pyproject.toml $(wildcard */pyproject.toml) $(shell find runtime/keelway_runtime -name '*.py')
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Keelway needs python 3.11 or 3.12 (found: $(PYTHON)); name one with: make PYTHON=/path/to/python3.11"; exit 1; }
+	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Keelway needs python 3.11 or 3.12; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo "python's venv module is missing; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
 	VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv sync --quiet --frozen --all-packages --all-extras --compile-bytecode
-	rm -f $(WHEELS)/*.whl
+	mkdir -p $(WHEELS) && rm -f $(WHEELS)/*.whl
 	$(BIN)/uv build --quiet --wheel runtime --out-dir $(WHEELS)
 	touch $@
 
