@@ -81,13 +81,21 @@ class Client:
         headers: Mapping[str, str] | None = None,
         content: Content | None = None,
         retry_for_s: float | None = None,
+        timeout_s: float | None = None,
     ) -> httpx2.Response:
         """Any request. An error answer raises the problem's exception, no answer raises Unreachable.
 
         A POST carries one Idempotency-Key over all its retries, so that it takes effect once.
         """
         return self.transport.request(
-            method, path, json=json, params=params, headers=headers, content=content, retry_for_s=retry_for_s
+            method,
+            path,
+            json=json,
+            params=params,
+            headers=headers,
+            content=content,
+            retry_for_s=retry_for_s,
+            timeout_s=timeout_s,
         )
 
     def poll(
@@ -101,7 +109,7 @@ class Client:
         """A GET that the server may hold back for `wait_s` seconds."""
         if wait_s <= 0:
             return self.request("GET", path, params=params, headers=headers)
-        return self.transport.request(
+        return self.request(
             "GET",
             path,
             params={**(params or {}), "wait_s": wait_s},

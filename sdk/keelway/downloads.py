@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, BinaryIO
 import httpx2
 
 from keelway.errors import DamagedDownload
-from keelway.transport import Patience
 
 if TYPE_CHECKING:
     from keelway.client import Client
@@ -59,7 +58,7 @@ class _Fetch:
 
     def run(self) -> str:
         """The sha256 of all bytes written."""
-        patience = Patience(self._client.transport.retry_for_s)
+        patience = self._client.transport.patience()
         while True:
             before = self._have
             try:

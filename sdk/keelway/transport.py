@@ -33,12 +33,18 @@ class Transport:
             raise InvalidInput(f"{url!r} is no http:// or https:// address")
         self.http = http
         self.retry_for_s = retry_for_s
+        self.on_wait: Callable[[str], None] = lambda _: None
+        """Told once for each request that is going to be tried again, and why."""
         self._token = token
         self._timeout_s = timeout_s
 
     def resolve(self, url: str) -> httpx2.URL:
         """An absolute address. Relative ones are below ours, which may have a path of its own behind a proxy."""
         return httpx2.URL(url if "://" in url else f"{self.url}/{url.lstrip('/')}")
+
+    def patience(self, seconds: float | None = None) -> Patience:
+        """How long one request is tried again, `retry_for_s` unless told otherwise."""
+        return Patience(self.retry_for_s if seconds is None else seconds, self.on_wait)
 
     def request(
         self,
@@ -78,7 +84,7 @@ class Transport:
         headers = self._headers(method, target, headers)
         timeout_s = self._timeout_s if timeout_s is None else timeout_s
         timeout = httpx2.Timeout(timeout_s, connect=min(timeout_s, _CONNECT_TIMEOUT_S))
-        patience = Patience(self.retry_for_s if retry_for_s is None else retry_for_s)
+        patience = self.patience(retry_for_s)
         while True:
             request = self.http.build_request(
                 method,
@@ -125,19 +131,23 @@ class Transport:
 class Patience:
     """Says whether to try again: with growing, jittered pauses, until `seconds` after the first failure."""
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, on_wait: Callable[[str], None]) -> None:
         self._seconds = seconds
+        self._on_wait = on_wait
         self._until: float | None = None
         self._pause_s = _FIRST_PAUSE_S
 
     def wait(self, error: Exception, *, what: str) -> None:
         """Sleep before the next attempt, or raise when this error does not heal or the time is used up."""
         now = time.monotonic()
+        is_first = self._until is None
         if self._until is None:
             self._until = now + self._seconds
         pause_s = max(self._pause_s * random.uniform(0.5, 1.0), _retry_after_s(error))  # noqa: S311  (no secret)
         if not _may_heal(error) or now + pause_s > self._until:
             raise _final(error, what) from error
+        if is_first:
+            self._on_wait(f"{_final(error, what)}; trying again for up to {self._seconds:g} s")
         self._pause_s = min(self._pause_s * 2, _LONGEST_PAUSE_S)
         time.sleep(pause_s)
 

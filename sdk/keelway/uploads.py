@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from keelway.contracts.files import FileEntry, ManifestFile, MissingFile
 from keelway.errors import InvalidInput
-from keelway.resources.base import checked
+from keelway.resources.base import SLOW_ANSWER_S, checked
 
 if TYPE_CHECKING:
     from keelway.client import Client
@@ -101,7 +101,7 @@ def send_missing(
             raise InvalidInput(f"the server asks for {blob.path!r}, which is not part of this upload")
         body = _Body(files[blob.path], blob, tally)
         headers = {"Content-Length": str(blob.size_bytes), "Content-Type": "application/octet-stream"}
-        client.request("PUT", blob.upload_url, content=body, headers=headers)
+        client.request("PUT", blob.upload_url, content=body, headers=headers, timeout_s=SLOW_ANSWER_S)
 
     run_parallel(put, blobs)
 

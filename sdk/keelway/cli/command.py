@@ -85,7 +85,9 @@ def connect() -> Client:
     """A client for the running command."""
     from keelway.client import Client  # noqa: PLC0415  (httpx2 takes a quarter of a second to import)
 
-    return Client(workspace=workspace())
+    client = Client(workspace=workspace())
+    client.transport.on_wait = output.note  # half a minute of silence looks like a hang
+    return client
 
 
 def emit(document: Any, text: str) -> None:

@@ -71,12 +71,14 @@ def _start(
     source: InferenceSource,
     target: DeploymentConfig,
 ) -> ServiceHandle:
+    with steps.step("models"):  # first: a wrong name must not leave an environment behind
+        found = [client.models.get(model) for model in models]
     with steps.step("environment"):
         environment = client.services.environment_for(name, source)
     with steps.step("snapshot of the source directory"):
         inference = client.services.inference_config(source, environment)
     with steps.step("request"):
-        return client.services.deploy(name, models, inference, target)
+        return client.services.deploy(name, found, inference, target)
 
 
 def _reference(environment: str | None, version: str | None) -> str | None:

@@ -42,7 +42,9 @@ class Transfer:
             self._bars.stop()
 
     def __call__(self, phase: str, done: int, total: int) -> None:
-        """`done` of `total` bytes of a phase."""
+        """`done` of `total` bytes of a phase. One of no bytes (all of them are there already) is not shown."""
+        if not total:
+            return
         if self._bars is None:
             (self._lines or _Lines()).show(phase, done, total)
             return

@@ -19,6 +19,8 @@ Contract = TypeVar("Contract", bound=BaseModel)
 
 # Above the server's own wait: it answers, we do not hang up a moment before.
 LONG_POLL_MARGIN_S = 15.0
+# For answers that take as long as there is to do: resolving an environment, checking gigabytes.
+SLOW_ANSWER_S = 600.0
 
 
 class Resource:
@@ -38,8 +40,16 @@ class Resource:
         """GET that the server answers when there is news, or after `wait_s`."""
         return parsed(contract, self._client.poll(path, wait_s=wait_s, params=params))
 
-    def _send(self, contract: type[Contract], method: str, path: str, body: BaseModel | None = None) -> Contract:
-        return parsed(contract, self._client.request(method, path, json=dumped(body)))
+    def _send(
+        self,
+        contract: type[Contract],
+        method: str,
+        path: str,
+        body: BaseModel | None = None,
+        *,
+        timeout_s: float | None = None,
+    ) -> Contract:
+        return parsed(contract, self._client.request(method, path, json=dumped(body), timeout_s=timeout_s))
 
     def _pages(
         self, contract: type[Contract], path: str, params: Mapping[str, Any] | None = None

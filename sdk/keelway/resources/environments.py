@@ -8,7 +8,7 @@ from pathlib import Path
 from keelway.contracts.environments import Environment, EnvironmentLock, EnvironmentVersion, EnvironmentVersionCreate
 from keelway.contracts.operations import Operation
 from keelway.errors import InvalidInput
-from keelway.resources.base import Resource, checked, segment
+from keelway.resources.base import SLOW_ANSWER_S, Resource, checked, segment
 from keelway.resources.models import split_reference
 
 
@@ -35,7 +35,7 @@ class Environments(Resource):
             python_version=python_version,
             environment_variables=environment_variables or {},
         )
-        return self._send(EnvironmentVersion, "POST", f"{self._path(name)}/versions", body)
+        return self._send(EnvironmentVersion, "POST", f"{self._path(name)}/versions", body, timeout_s=SLOW_ANSWER_S)
 
     def get(self, name: str, version: str | int = "latest") -> EnvironmentVersion:
         """A version: a number or `latest`. The name may carry it: `sklearn:3`."""

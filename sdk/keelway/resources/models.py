@@ -10,7 +10,7 @@ from keelway.contracts.files import FileEntry, checked_path
 from keelway.contracts.models import Model, ModelVersion, ModelVersionCreate, ModelVersionUpload, ResourceRequirements
 from keelway.downloads import download_file
 from keelway.errors import DamagedDownload, InvalidInput
-from keelway.resources.base import Resource, checked, segment
+from keelway.resources.base import SLOW_ANSWER_S, Resource, checked, segment
 from keelway.uploads import Progress, Tally, manifest, model_files, run_parallel, send_missing
 
 
@@ -48,7 +48,9 @@ class Models(Resource):
         )
         upload = self._send(ModelVersionUpload, "POST", self._path(name, "versions"), body)
         send_missing(self._client, upload.missing, files, progress)
-        return self._send(ModelVersion, "POST", self._path(name, "versions", upload.version, "commit"))
+        return self._send(
+            ModelVersion, "POST", self._path(name, "versions", upload.version, "commit"), timeout_s=SLOW_ANSWER_S
+        )
 
     def get(self, name: str, version: str | int = "latest") -> ModelVersion:
         """A version: a number, `latest`, or an alias. The name may carry it: `ridge:3`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from keelway.contracts.snapshots import Snapshot, SnapshotCreate, SnapshotState, SnapshotUpload
-from keelway.resources.base import Resource, checked, segment
+from keelway.resources.base import SLOW_ANSWER_S, Resource, checked, segment
 from keelway.uploads import Progress, folder_files, manifest, send_missing
 
 _SKIPPED = {"__pycache__", ".git"}
@@ -22,7 +22,9 @@ class Snapshots(Resource):
         if upload.state is SnapshotState.READY and not upload.missing:
             return upload
         send_missing(self._client, upload.missing, files, progress)
-        return self._send(Snapshot, "POST", f"{self._workspace}/snapshots/{segment(upload.digest)}/commit")
+        return self._send(
+            Snapshot, "POST", f"{self._workspace}/snapshots/{segment(upload.digest)}/commit", timeout_s=SLOW_ANSWER_S
+        )
 
     def get(self, digest: str) -> Snapshot:
         """A snapshot by its digest."""

@@ -102,7 +102,6 @@ def test_with_json_an_error_is_one_document_on_stderr(wire, keelway):
 def test_nobody_there_is_an_error_like_any_other(keelway, monkeypatch):
     with serving() as gone:
         monkeypatch.setenv("KEELWAY_URL", gone.url)
-    monkeypatch.setattr("keelway.transport.Patience.wait.__defaults__", None)
     monkeypatch.setattr("keelway.transport._may_heal", lambda _: False)
 
     result = keelway("whoami", "--json")

@@ -40,6 +40,9 @@ def write(folder: Path, **document: object) -> Path:
 
 
 def accept(wire: Wire, name: str, *outcome: Answer) -> None:
+    for model, version in (("ridge", 1), ("My_Model", 3)):
+        answer = samples.version([], id=f"{model}:{version}", name=model, version=version)
+        wire.on(f"GET {W}/models/{model}/versions/{version}", Answer(200, answer))
     wire.on(f"POST {W}/environments/{name}-env/versions", Answer(201, samples.environment(f"{name}-env")))
     wire.on(f"POST {W}/snapshots", Answer(201, samples.snapshot()))
     accepted = samples.service(ServiceState.TRANSITIONING, name=name)
@@ -114,7 +117,7 @@ def test_no_wait_only_starts_it(wire, keelway, ic):
 
     assert result.exit_code == 0
     assert OPERATION_ID in result.stdout
-    assert not wire.of("GET")
+    assert not wire.of("GET", "/v1/operations")
 
 
 def test_a_registered_environment_stands_in_for_the_conda_file(wire, keelway, tmp_path):
@@ -182,6 +185,13 @@ def test_a_file_that_is_no_json_object_is_said(tmp_path, text):
 
     with pytest.raises(InvalidInput, match=r"x\.json"):
         read_inference(tmp_path / "x.json")
+
+
+def test_a_model_that_is_not_there_leaves_nothing_behind(wire, keelway, ic):
+    accept(wire, "nope", Answer(body=samples.operation()))
+
+    assert keelway("model", "deploy", "-m", "nope:1", "--ic", str(ic)).exit_code == 1
+    assert not wire.of("POST")
 
 
 def test_nothing_is_sent_when_a_file_is_wrong(wire, keelway, ic, tmp_path):

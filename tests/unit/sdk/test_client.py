@@ -51,6 +51,18 @@ def test_a_503_is_tried_again(wire, client):
     assert len(wire.asked) == 3
 
 
+def test_who_waits_is_told_once_why(wire, client):
+    wire.on("GET /v1/whoami", BUSY, BUSY, Answer(body=ME))
+    told: list[str] = []
+    client.transport.on_wait = told.append
+
+    client.whoami()
+
+    assert len(told) == 1
+    assert "redis" in told[0]
+    assert "trying again" in told[0]
+
+
 def test_retry_after_is_honoured(wire, client):
     wire.on("GET /v1/whoami", problem(503, "dependency-away", headers={"Retry-After": "1"}), Answer(body=ME))
     began = time.monotonic()

@@ -6,7 +6,7 @@ import json
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -98,7 +98,8 @@ def serving() -> Iterator[Wire]:
             for key, value in headers.items():
                 self.send_header(key, value)
             self.end_headers()
-            self.wfile.write(answer.content[: answer.cut_at])
+            with suppress(ConnectionError):  # a client may have seen enough
+                self.wfile.write(answer.content[: answer.cut_at])
             self.close_connection = self.close_connection or answer.cut_at is not None
 
         do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _handle
