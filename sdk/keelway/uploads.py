@@ -6,9 +6,9 @@ import hashlib
 import os
 import threading
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from keelway.contracts.files import FileEntry, ManifestFile, MissingFile
 from keelway.errors import InvalidInput
@@ -17,11 +17,17 @@ from keelway.resources.base import SLOW_ANSWER_S, checked
 if TYPE_CHECKING:
     from keelway.client import Client
 
+Item = TypeVar("Item")
+Done = TypeVar("Done")
 Progress = Callable[[str, int, int], None]
 """Called with (`hash`, `upload` or `download`; bytes done; bytes in all), never by two threads at once."""
 
 _CHUNK_BYTES = 1024 * 1024
 _PARALLEL = 4
+
+
+class Stopped(Exception):  # noqa: N818  (never seen by callers)
+    """Another thread of the same transfer failed, or somebody pressed Ctrl-C."""
 
 
 class Tally:
@@ -31,15 +37,22 @@ class Tally:
         self._phase, self._total, self._progress = phase, total, progress
         self._done = 0
         self._lock = threading.Lock()
+        self._is_stopped = False
         self.add(0)
 
     def add(self, size_bytes: int) -> None:
-        """`size_bytes` more are done; negative when some have to be done again."""
+        """`size_bytes` more are done; negative when some have to be done again. Raises Stopped after `stop`."""
+        if self._is_stopped:
+            raise Stopped
         if self._progress is None:
             return
         with self._lock:
             self._done += size_bytes
             self._progress(self._phase, self._done, self._total)
+
+    def stop(self) -> None:
+        """Have every thread end at its next chunk: nobody waits for the rest of a huge file."""
+        self._is_stopped = True
 
 
 def model_files(path: Path, child_paths: Sequence[str] = ()) -> dict[str, Path]:
@@ -81,12 +94,11 @@ def manifest(files: dict[str, Path], progress: Progress | None = None) -> list[M
     sizes = {path: file.stat().st_size for path, file in files.items()}
     tally = Tally("hash", sum(sizes.values()), progress)
 
-    def entry(path: str, file: Path) -> ManifestFile:
-        sha256, size_bytes = _digest(file, tally)
+    def entry(path: str) -> ManifestFile:
+        sha256, size_bytes = _digest(files[path], tally)
         return checked(ManifestFile, path=path, size_bytes=size_bytes, sha256=sha256)
 
-    with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
-        return list(pool.map(entry, files.keys(), files.values()))
+    return in_parallel(entry, files, tally)
 
 
 def send_missing(
@@ -103,18 +115,21 @@ def send_missing(
         headers = {"Content-Length": str(blob.size_bytes), "Content-Type": "application/octet-stream"}
         client.request("PUT", blob.upload_url, content=body, headers=headers, timeout_s=SLOW_ANSWER_S)
 
-    run_parallel(put, blobs)
+    in_parallel(put, blobs, tally)
 
 
-def run_parallel(work: Callable[..., None], items: Iterable) -> None:
-    """Do `work` for all items, several at a time. The first failure is raised and what has not begun is dropped."""
+def in_parallel(work: Callable[[Item], Done], items: Iterable[Item], tally: Tally) -> list[Done]:
+    """`work` done for all items, several at a time. After the first failure, or Ctrl-C, the others are stopped."""
     with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
         futures = [pool.submit(work, item) for item in items]
         try:
-            for future in futures:
-                future.result()
-        finally:
-            pool.shutdown(wait=True, cancel_futures=True)
+            for ended in wait(futures, return_when=FIRST_EXCEPTION).done:
+                ended.result()
+        except BaseException:
+            tally.stop()
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+    return [future.result() for future in futures]
 
 
 class _Body:

@@ -11,7 +11,7 @@ from keelway.contracts.models import Model, ModelVersion, ModelVersionCreate, Mo
 from keelway.downloads import download_file
 from keelway.errors import DamagedDownload, InvalidInput
 from keelway.resources.base import SLOW_ANSWER_S, Resource, checked, segment
-from keelway.uploads import Progress, Tally, manifest, model_files, run_parallel, send_missing
+from keelway.uploads import Progress, Tally, in_parallel, manifest, model_files, send_missing
 
 
 class Models(Resource):
@@ -97,7 +97,7 @@ class Models(Resource):
                 progress=tally.add,
             )
 
-        run_parallel(fetch, found.files)
+        in_parallel(fetch, found.files, tally)
         return top
 
     def _path(self, *parts: str | int) -> str:

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -216,6 +219,38 @@ def test_what_the_wire_would_refuse_is_refused_before_anything_is_sent(wire, cli
     with pytest.raises(InvalidInput, match="framework_version needs a framework"):
         client.models.register("ridge", tmp_path / "m.bin", framework_version="1")
     assert not wire.asked
+
+
+def test_the_first_failure_stops_the_other_uploads(wire, client, tmp_path):
+    (tmp_path / "m").mkdir()
+    contents = {f"m/{number}": os.urandom(100) for number in range(40)}
+    for path, content in contents.items():
+        (tmp_path / path).write_bytes(content)
+    offer(wire, contents)
+    for content in contents.values():
+        wire.on(f"PUT /v1/blobs/{sha256(content)}", problem(422, "digest-mismatch"))
+
+    with pytest.raises(DigestMismatch):
+        client.models.register("ridge", tmp_path / "m")
+    assert len(wire.of("PUT")) < 20
+
+
+def test_ctrl_c_does_not_wait_for_the_rest_of_a_huge_file(client, tmp_path, wire):
+    (tmp_path / "huge.bin").write_bytes(b"")
+    os.truncate(tmp_path / "huge.bin", 1 << 40)  # a sparse TiB: hours to hash
+    script = (
+        "import sys, keelway\n"
+        "kw = keelway.Client(sys.argv[1])\n"
+        "kw.models.register('ridge', sys.argv[2], progress=lambda *step: print('going', flush=True))"
+    )
+    command = [sys.executable, "-c", script, wire.url, str(tmp_path / "huge.bin")]
+
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        process.stdout.readline()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=10)
+
+    assert b"KeyboardInterrupt" in errors
 
 
 def test_a_version_may_be_part_of_the_name(wire, client):
