@@ -39,7 +39,8 @@ def create_app(broker_url: str, *, node: str | None = None, concurrency: int = 2
         worker_hijack_root_logger=False,
         worker_redirect_stdouts=False,
         worker_soft_shutdown_timeout=5.0,
-        worker_cancel_long_running_tasks_on_connection_loss=False,
+        # Concerns late acknowledgement only, of which there is none; unset it warns at every lost connection.
+        worker_cancel_long_running_tasks_on_connection_loss=True,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
         broker_transport_options=transport_options(),

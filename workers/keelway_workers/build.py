@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from keelway.contracts.services import BuildSpec, EnvironmentSpec
-
 from keelway_workers.environments import BuiltEnvironment
 from keelway_workers.node import Node
 from keelway_workers.operation import Attempt

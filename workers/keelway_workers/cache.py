@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Protocol
 
 from keelway.errors import CorruptBytes, DamagedDownload
-
 from keelway_workers.failures import WorkFailed, disk_full
 from keelway_workers.node_dir import NodeDir
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from keelway.contracts.services import DeleteSpec
-
 from keelway_workers.operation import Attempt
 from keelway_workers.placement import count, is_gone, watch
 

@@ -8,7 +8,6 @@ import urllib.request
 from typing import Any
 
 from keelway.contracts.services import DeploySpec, PlaceReplicas, Replica, ReplicaState
-
 from keelway_workers.build import build_environment
 from keelway_workers.failures import WorkFailed
 from keelway_workers.layout import digests
@@ -42,7 +41,9 @@ def _run_replicas(attempt: Attempt, node: str, *, image: str, wanted: int) -> No
     place = PlaceReplicas(epoch=attempt.epoch, node=node, image=image)
     placed = attempt.patiently(lambda: attempt.client.operations.place(attempt.id, place))
     is_loading = False
+    told: dict[str, str] = {}
     for replicas in watch(attempt, placed):
+        _tell(attempt, replicas, told)
         for replica in replicas:
             if replica.state is ReplicaState.FAILED:
                 raise _failure(replica)
@@ -53,6 +54,15 @@ def _run_replicas(attempt: Attempt, node: str, *, image: str, wanted: int) -> No
             attempt.step("Loading the model")
         if all(replica.state is ReplicaState.READY for replica in replicas):
             return
+
+
+def _tell(attempt: Attempt, replicas: list[Replica], told: dict[str, str]) -> None:
+    """Say what changed since the last time in the operation's log."""
+    for replica in replicas:
+        line = f"{replica.name} on {replica.node}: {replica.state}" + (f", {replica.reason}" if replica.reason else "")
+        if told.get(replica.name) != line:
+            told[replica.name] = line
+            attempt.reporter.log(line)
 
 
 def _failure(replica: Replica) -> WorkFailed:

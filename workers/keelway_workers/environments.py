@@ -15,8 +15,8 @@ from functools import cache
 from pathlib import Path
 
 import uv
-from keelway.contracts.services import EnvironmentSpec
 
+from keelway.contracts.services import EnvironmentSpec
 from keelway_workers.failures import WorkFailed, disk_full
 from keelway_workers.node_dir import Locked, NodeDir, lock
 from keelway_workers.pythons import Interpreter, choose_python
@@ -85,7 +85,9 @@ class BuiltEnvironment:
 class EnvironmentBuilder:
     """Gives environments of one node; any number of threads and processes may ask for the same one at once."""
 
-    def __init__(self, node: NodeDir, pythons: Sequence[Interpreter], *, wheel: Path | None = None) -> None:
+    def __init__(
+        self, node: NodeDir, pythons: Callable[[], Sequence[Interpreter]], *, wheel: Path | None = None
+    ) -> None:
         self._node = node
         self._pythons = pythons
         self._wheel = wheel
@@ -125,8 +127,8 @@ class EnvironmentBuilder:
         found = hashlib.sha256(spec.lock.encode()).hexdigest()
         if found != spec.lock_digest:
             raise WorkFailed("damaged-bytes", f"the lock of {spec.name}:{spec.version} does not have its digest")
-        python = choose_python(spec.python_version, self._pythons)
-        return identify(spec, python, self._wheel or runtime_wheel())
+        python = choose_python(spec.python_version, self._pythons())
+        return identify(spec, python, runtime_wheel())
 
     def _built(self, identity: Identity) -> BuiltEnvironment:
         return BuiltEnvironment(identity.digest, self._node.environments / identity.digest)
@@ -140,12 +142,12 @@ class EnvironmentBuilder:
         ends_at: float,
     ) -> None:
         folder = self._node.environments / f".tmp-{identity.digest[:32]}-{uuid.uuid4().hex}"
-        python = choose_python(spec.python_version, self._pythons)
+        python = choose_python(spec.python_version, self._pythons())
         folder.mkdir(mode=0o700)
         try:
             lock_file = folder / "lock.txt"
             lock_file.write_text(spec.lock, encoding="utf-8")
-            for argv in commands(folder, python.path, lock_file, self._wheel or runtime_wheel()):
+            for argv in commands(folder, python.path, lock_file, runtime_wheel()):
                 say(f"$ uv {' '.join(argv)}")
                 left_s = max(ends_at - time.monotonic(), 1.0)
                 command = [uv.find_uv_bin(), *argv]

@@ -7,11 +7,12 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 import structlog
+
 from keelway.contracts.services import ObservedReplica, ReplicaSpec, ReplicaState
 from keelway.errors import KeelwayError
-
 from keelway_workers.backoff import Backoff
 from keelway_workers.endings import how_it_ended
 from keelway_workers.failures import WorkFailed, WorkStopped
@@ -35,6 +36,14 @@ TAIL_AT_MOST = 200
 logger = structlog.get_logger(__name__)
 
 
+@dataclass(frozen=True)
+class Wanted:
+    """A spec with its digest, which takes long to compute when a model has many files."""
+
+    spec: ReplicaSpec
+    digest: str
+
+
 class Keeper:
     """One replica and the thread that looks after it. It is not wanted any more when its spec is None."""
 
@@ -54,9 +63,9 @@ class Keeper:
         self._targets = targets
         self._on_change = on_change
         self._last_words = last_words
-        self._wanted: ReplicaSpec | None = None
+        self._wanted: Wanted | None = None
         self._record = load_record(self._folder, name)
-        self._state = ReplicaState.FAILED if self._record.failed else ReplicaState.PENDING
+        self._state = ReplicaState.PENDING
         self._reason = self._record.reason
         self._instance: Instance | None = None
         self._log_tail: list[str] = []
@@ -69,12 +78,14 @@ class Keeper:
         self._wake = threading.Event()
         self._leaving = threading.Event()
         self._thread = threading.Thread(target=self._run, name=f"keeper {name}", daemon=True)
+        self._recall()
 
     def want(self, spec: ReplicaSpec | None) -> None:
         """Say what should be; may be said as often as one likes."""
-        if self._thread.is_alive() and (spec == self._wanted or self._wanted is None):
+        known = self._wanted.spec if self._wanted else None
+        if self._thread.is_alive() and (spec is known or self._wanted is None):
             return  # no news, or already on its way out: a new keeper follows when this one is gone
-        self._wanted = spec
+        self._wanted = Wanted(spec, digest_of(spec)) if spec else None
         if not self._thread.is_alive() and not self.is_gone:
             self._thread.start()
         elif spec is None:
@@ -111,6 +122,20 @@ class Keeper:
             started_at=self._record.started_at,
         )
 
+    def _recall(self) -> None:
+        """Begin with the state that an earlier supervisor saw: a replica that serves is never said to be away."""
+        if self._record.failed:
+            self._state = ReplicaState.FAILED
+            self._log_tail = self._tail()
+            return
+        instance = self._target.inspect(self.name)
+        if instance and instance.is_alive:
+            self._instance, self._alive_since = instance, time.monotonic()
+            self._state = ReplicaState.READY if self._record.is_ready else ReplicaState.STARTING
+
+    def _tail(self) -> list[str]:
+        return telling_tail(self._folder, TAIL_LINES, at_most=TAIL_AT_MOST)
+
     @property
     def _target(self) -> Target:
         return self._targets[self._record.target]
@@ -135,7 +160,7 @@ class Keeper:
             return 0.0
         self._heed(wanted)
         if self._record.failed:
-            return self._stay_failed()
+            return TICK_S
         instance = self._target.inspect(self.name)
         if instance and instance.is_alive:
             return self._look_after(instance)
@@ -143,26 +168,27 @@ class Keeper:
             return self._bury(instance)
         if time.monotonic() < self._start_at:
             return self._start_at - time.monotonic()
-        return self._start(wanted)
+        return self._start(wanted.spec)
 
-    def _heed(self, wanted: ReplicaSpec) -> None:
+    def _heed(self, wanted: Wanted) -> None:
         """Take note of what is wanted now: another spec is another replica, a new generation a new chance."""
         record = self._record
-        if record.spec_digest != digest_of(wanted):
+        spec = wanted.spec
+        if record.spec_digest != wanted.digest:
             if record.spec_digest:
                 self._show(ReplicaState.STOPPING)
                 self._target.stop(self.name, STOP_GRACE_S)
             self._forget_life()
             self._record = Record(
                 name=self.name,
-                spec_digest=digest_of(wanted),
-                generation=wanted.generation,
-                target=wanted.target if wanted.target in self._targets else record.target,
+                spec_digest=wanted.digest,
+                generation=spec.generation,
+                target=spec.target if spec.target in self._targets else record.target,
                 port=record.port,
             )
             self._record.save(self._folder)
-        elif record.generation != wanted.generation:
-            record.generation = wanted.generation
+        elif record.generation != spec.generation:
+            record.generation = spec.generation
             if record.failed:
                 record.failed, record.reason = False, ""
                 self._forget_life()
@@ -205,9 +231,6 @@ class Keeper:
 
     def _look_after(self, instance: Instance) -> float:
         self._instance = instance
-        if self._alive_since is None:  # an earlier supervisor started it
-            self._alive_since = time.monotonic()
-            self._show(ReplicaState.READY if self._record.is_ready else ReplicaState.STARTING)
         if self._state not in {ReplicaState.READY, ReplicaState.UNREADY}:
             return self._await_ready(instance)
         if time.monotonic() - self._probed_at >= PROBE_EVERY_S:
@@ -238,7 +261,7 @@ class Keeper:
         lived_s = time.monotonic() - (self._alive_since or time.monotonic())
         self._alive_since = self._instance = None
         self._target.stop(self.name, 0)  # what it started may live on
-        tail = telling_tail(self._folder, TAIL_LINES, at_most=TAIL_AT_MOST)
+        tail = self._tail()
         if not self._record.was_ready:
             return self._fail(how_it_ended(dead.exit_code), dead.exit_code, tail)
         self._record.pid = self._record.born = None
@@ -257,12 +280,6 @@ class Keeper:
         self._record.save(self._folder)
         self._log_tail = log_tail
         self._show(ReplicaState.FAILED, reason)
-        return TICK_S
-
-    def _stay_failed(self) -> float:
-        if not self._log_tail:
-            self._log_tail = telling_tail(self._folder, TAIL_LINES, at_most=TAIL_AT_MOST)
-        self._show(ReplicaState.FAILED, self._record.reason)
         return TICK_S
 
     def _remove(self) -> None:

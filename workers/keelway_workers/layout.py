@@ -16,7 +16,6 @@ from pathlib import Path
 from keelway.contracts.base import MODEL_NAME
 from keelway.contracts.files import FileEntry, checked_path
 from keelway.contracts.services import ReplicaSpec
-
 from keelway_workers.cache import BlobCache
 from keelway_workers.failures import WorkFailed, disk_full
 

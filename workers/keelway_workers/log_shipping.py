@@ -6,10 +6,10 @@ import threading
 from collections.abc import Iterable
 
 import structlog
+
 from keelway.client import Client
 from keelway.contracts.services import ReplicaLog, ReplicaLogs
 from keelway.errors import ProblemError, Unreachable
-
 from keelway_workers.node_dir import NodeDir
 from keelway_workers.operation import is_passing
 from keelway_workers.replica_log import TURN_BYTES, Piece, ReplicaLogFile

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from keelway.client import Client
+from functools import partial
 
+from keelway.client import Client
 from keelway_workers.cache import BlobCache
 from keelway_workers.environments import EnvironmentBuilder
 from keelway_workers.node_dir import NodeDir
@@ -16,8 +17,10 @@ class Node:
 
     def __init__(self, settings: WorkerSettings, client: Client) -> None:
         self.name = settings.node_name
+        self.replica_host = settings.replica_host
         self.dir = NodeDir(settings.node_dir)
         self.dir.make()
-        self.pythons = find_pythons(settings.pythons)
+        # Asked for late: running a dozen interpreters takes longer than adopting the replicas that run already.
+        self.pythons = partial(find_pythons, settings.pythons)
         self.environments = EnvironmentBuilder(self.dir, self.pythons)
         self.cache = BlobCache(self.dir, client.blobs.download)

@@ -12,10 +12,10 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 import structlog
+
 from keelway.client import Client
 from keelway.contracts.operations import Claim, OperationError, OperationState, Report
 from keelway.errors import InternalError, NotFound, OperationNotClaimable, ProblemError, StaleAttempt, Unreachable
-
 from keelway_workers.failures import WorkFailed, WorkStopped, disk_full
 from keelway_workers.reporter import Reporter
 from keelway_workers.settings import WorkerSettings

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from keelway.contracts.services import Replica, ReplicaList, ReplicaState
-
 from keelway_workers.operation import Attempt
 
 WAIT_S = 5.0  # for one answer: a cancelled operation is noticed after it at the latest

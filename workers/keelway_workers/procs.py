@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from functools import cache
 from pathlib import Path
 
 PROC = Path("/proc")
@@ -26,6 +27,7 @@ def birth(pid: int) -> str | None:
     return f"{_boot()}:{fields[19]}"
 
 
+@cache
 def _boot() -> str:
     return (PROC / "sys/kernel/random/boot_id").read_text().strip()
 

@@ -6,9 +6,9 @@ import hashlib
 from datetime import datetime
 from pathlib import Path
 
-from keelway.contracts.services import ReplicaSpec
 from pydantic import BaseModel, ValidationError
 
+from keelway.contracts.services import ReplicaSpec
 from keelway_workers.node_dir import write_atomically
 
 
@@ -21,6 +21,7 @@ class Record(BaseModel):
     target: str = "process"
     pid: int | None = None
     born: str | None = None
+    host: str = "127.0.0.1"
     port: int | None = None
     restarts: int = 0
     started_at: datetime | None = None

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import structlog
+
 from keelway.contracts.operations import OperationError, OperationState, Report
 from keelway.errors import ProblemError
-
 from keelway_workers.failures import WorkStopped
 
 GATHER_S = 0.3

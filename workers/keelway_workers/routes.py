@@ -7,9 +7,9 @@ import threading
 from pathlib import Path
 
 import structlog
+
 from keelway.client import Client
 from keelway.errors import KeelwayError
-
 from keelway_workers.node_dir import write_atomically
 
 WAIT_S = 30.0

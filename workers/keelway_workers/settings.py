@@ -32,6 +32,7 @@ class WorkerSettings(BaseSettings):
     node_dir: Path
     worker_concurrency: int = Field(2, ge=1, le=64)
     pythons: str = ""
+    replica_host: str = Field("127.0.0.1", pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9\-.]{0,251}[a-zA-Z0-9])?$")
     gateway_routes_file: Path | None = None
     gateway_token: SecretStr | None = None
 

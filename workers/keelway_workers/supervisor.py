@@ -13,11 +13,11 @@ from importlib.metadata import PackageNotFoundError, version
 
 import psutil
 import structlog
+from pydantic import ValidationError
+
 from keelway.client import Client
 from keelway.contracts.services import NodeDesired, NodeObserved, NodeRegister
 from keelway.errors import KeelwayError, NotFound
-from pydantic import ValidationError
-
 from keelway_workers.environments import sweep_environments
 from keelway_workers.keeper import Keeper
 from keelway_workers.log_shipping import LogShipping
@@ -46,11 +46,11 @@ def run_supervisor(settings: WorkerSettings) -> int:
     """Keep this node's replicas until a signal says to end; the exit code."""
     client = Client(settings.url, settings.worker_token.get_secret_value(), retry_for_s=0, timeout_s=ANSWER_TIMEOUT_S)
     node = Node(settings, client)
+    supervisor = Supervisor(settings, node, client)
+    signal.signal(signal.SIGTERM, lambda *_: supervisor.end(stop_replicas=False))
+    signal.signal(signal.SIGINT, lambda *_: supervisor.end(stop_replicas=True))
     try:
         with lock(node.dir.root / "supervisor.lock", wait=False):
-            supervisor = Supervisor(settings, node, client)
-            signal.signal(signal.SIGTERM, lambda *_: supervisor.end(stop_replicas=False))
-            signal.signal(signal.SIGINT, lambda *_: supervisor.end(stop_replicas=True))
             supervisor.run()
     except Locked as locked:
         print(f"keelway_workers: process {locked.owner} is the supervisor of {node.dir.root}", file=sys.stderr)
@@ -68,9 +68,11 @@ class Supervisor:
         self._process_target = ProcessTarget(node)
         self._targets: dict[str, Target] = {"process": self._process_target}
         self._shipping = LogShipping(client, node.name, node.dir)
-        self._keepers: dict[str, Keeper] = {}
         self._desired: NodeDesired | None = None
-        self._acted_on = 0
+        self._is_remembered = True
+        self._acted_on: int | None = None
+        self._keepers: dict[str, Keeper] = {}
+        self._one_picture = threading.Lock()  # a report must never lack a replica that is only being recalled
         self._changed = threading.Event()  # something here is different: say so
         self._woken = threading.Event()  # something else is wanted: act
         self._ending = threading.Event()
@@ -117,14 +119,16 @@ class Supervisor:
         if desired is None:  # never heard: nothing may be stopped yet
             return
         wanted = {spec.name: spec for spec in desired.replicas}
-        gone = [name for name, keeper in self._keepers.items() if keeper.is_gone]
-        for name in gone:
-            del self._keepers[name]
-        for name in {*wanted, *self._keepers, *self._node.dir.replica_names()}:
-            if keeper := self._keeper(name):
-                keeper.want(wanted.get(name))
-        if gone or self._acted_on != desired.generation:
+        with self._one_picture:
+            gone = [name for name, keeper in self._keepers.items() if keeper.is_gone]
+            for name in gone:
+                del self._keepers[name]
+            for name in {*wanted, *self._keepers, *self._node.dir.replica_names()}:
+                if keeper := self._keeper(name):
+                    keeper.want(wanted.get(name))
+            has_news = bool(gone) or self._acted_on != desired.generation
             self._acted_on = desired.generation
+        if has_news:
             self._changed.set()
 
     def _keeper(self, name: str) -> Keeper | None:
@@ -180,11 +184,12 @@ class Supervisor:
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
 
     def _take(self, desired: NodeDesired) -> None:
-        if desired == self._desired:
-            return
-        write_atomically(self._node.dir.desired, desired.model_dump_json(indent=2))
-        self._desired = desired
-        self._woken.set()
+        if desired != self._desired:
+            self._desired, self._is_remembered = desired, False
+            self._woken.set()
+        if not self._is_remembered:  # a full disk must not keep the node from acting, and is tried again
+            write_atomically(self._node.dir.desired, desired.model_dump_json(indent=2))
+            self._is_remembered = True
 
     def _remembered(self) -> NodeDesired | None:
         try:
@@ -197,7 +202,7 @@ class Supervisor:
 
     def _description(self) -> NodeRegister:
         return NodeRegister(
-            pythons=list(dict.fromkeys(python.version for python in self._node.pythons)),
+            pythons=list(dict.fromkeys(python.version for python in self._node.pythons())),
             targets=sorted(self._targets),
             capacity={"cpu": os.cpu_count() or 1, "memory_bytes": psutil.virtual_memory().total},
             keelway_version=_version(),
@@ -208,18 +213,25 @@ class Supervisor:
         while not self._ending.is_set():
             self._changed.wait(REPORT_EVERY_S)
             self._changed.clear()
-            if self._desired is None:
+            observed = self._observed()
+            if observed is None:
                 continue
-            observed = NodeObserved(
-                generation=self._acted_on,
-                replicas=[keeper.observed() for keeper in list(self._keepers.values()) if not keeper.is_gone],
-            )
             try:
                 self._client.nodes.observed(self._node.name, observed)
             except KeelwayError as error:
                 logger.warning("the API cannot be told", problem=str(error))
                 self._ending.wait(PAUSE_S)
                 self._changed.set()
+
+    def _observed(self) -> NodeObserved | None:
+        """Everything that is here now; None before it is known what should be."""
+        with self._one_picture:
+            if self._acted_on is None:
+                return None
+            return NodeObserved(
+                generation=self._acted_on,
+                replicas=[keeper.observed() for keeper in self._keepers.values() if not keeper.is_gone],
+            )
 
     def _ship(self) -> None:
         self._shipping.run(self._ending)

@@ -11,8 +11,8 @@ from functools import partial
 from typing import Any
 
 from celery import Celery, signals
-from keelway.client import Client
 
+from keelway.client import Client
 from keelway_workers.app import RING, SHARED_QUEUE, create_app, node_queue
 from keelway_workers.build import build
 from keelway_workers.delete import delete
@@ -37,6 +37,7 @@ def run_worker(settings: WorkerSettings) -> int:
     warnings.filterwarnings("ignore", message=".*superuser privileges.*")
     app.worker_main(
         [
+            "--quiet",  # no banner between the lines of JSON
             "worker",
             "--pool=prefork",
             f"--hostname=keelway@{settings.node_name}",

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 import uv
+from pydantic import SecretStr
+
 from keelway.contracts.services import EnvironmentSpec
 from keelway_workers import environments, procs
 from keelway_workers.node import Node
@@ -17,8 +19,6 @@ from keelway_workers.settings import WorkerSettings
 from keelway_workers.subtree import Subtree
 from keelway_workers.supervisor import Supervisor
 from keelway_workers.targets.process import MARK_NODE, MARK_REPLICA
-from pydantic import SecretStr
-
 from tests.unit.workers.plane import Plane, environment_spec
 
 ROOT = Path(__file__).parents[3]

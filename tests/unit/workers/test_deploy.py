@@ -10,11 +10,11 @@ from functools import partial
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
 import pytest
+
 from keelway.contracts.operations import OperationState
 from keelway.contracts.services import DeploySpec
 from keelway_workers.deploy import cut_traceback, deploy
 from keelway_workers.operation import run_operation
-
 from tests.unit.workers.plane import Plane, replica_spec
 
 
@@ -59,6 +59,7 @@ def test_a_deploy_ends_with_a_replica_that_answers(plane, settings, node, enviro
     run_deploy(plane, settings, node)
 
     assert plane.operation_state is OperationState.SUCCEEDED, plane.reports[-1]
+    assert "ridge-r1-0 on here: ready" in plane.log
     assert plane.steps == [
         "Environment is cached",
         "Fetching the model",

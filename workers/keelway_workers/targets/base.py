@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from keelway.contracts.services import ReplicaSpec
-
 from keelway_workers.subtree import Subtree
 
 

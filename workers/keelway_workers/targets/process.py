@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import structlog
-from keelway.contracts.services import ReplicaSpec
 
+from keelway.contracts.services import ReplicaSpec
 from keelway_workers import procs
 from keelway_workers.environments import BuiltEnvironment
 from keelway_workers.layout import MODELS, SOURCE, digests, lay_out
@@ -25,7 +25,6 @@ from keelway_workers.replica_log import log_file, tail_of
 from keelway_workers.subtree import Subtree
 from keelway_workers.targets.base import Instance
 
-HOST = "127.0.0.1"
 MARK_REPLICA = "KEELWAY_REPLICA"
 MARK_NODE = "KEELWAY_NODE_DIR"
 PASSED_ON = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "TZ")
@@ -60,10 +59,10 @@ class ProcessTarget:
         environment = self._node.environments.ensure(spec.environment, subtree=Subtree(), say=_say_build)
         app_root = folder / "app"
         lay_out(app_root, spec, self._node.cache)
-        with _listener(record.port) as listener:
+        with _listener(self._node.replica_host, record.port) as listener:
             pid = self._spawn(spec, environment, app_root, listener.fileno())
             record.pid, record.born = pid, procs.birth(pid)
-            record.port = listener.getsockname()[1]
+            record.host, record.port = self._node.replica_host, listener.getsockname()[1]
             record.started_at = datetime.now(UTC)
             record.save(folder)
         return self._instance(record, pid)
@@ -116,7 +115,7 @@ class ProcessTarget:
         return Instance(
             name=record.name,
             pid=pid,
-            url=f"http://{HOST}:{record.port}",
+            url=f"http://{record.host}:{record.port}",
             is_alive=procs.is_alive(pid, record.born),
             exit_code=self._exit_codes.get(pid),
         )
@@ -176,15 +175,18 @@ def replica_environ(
 
 
 @contextmanager
-def _listener(port: int | None) -> Iterator[socket.socket]:
-    """A bound socket that does not listen yet: on the port of the last start, where the gateway looks, if free."""
+def _listener(host: str, port: int | None) -> Iterator[socket.socket]:
+    """A bound socket that does not listen yet: on the port of the last start, where the gateway looks, if free.
+
+    Bound to the one address that the host's name has, and so to no other network of a node that is in several.
+    """
     listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         try:
-            listener.bind((HOST, port or 0))
+            listener.bind((host, port or 0))
         except OSError:
-            listener.bind((HOST, 0))
+            listener.bind((host, 0))
         yield listener
     finally:
         listener.close()
