@@ -1,0 +1,1 @@
+"""What Keelway costs in time and memory. Prints figures, asserts nothing: `make bench`."""
