@@ -35,7 +35,7 @@ def converted(value: Any, kind: Any, name: str) -> Any:
 def described(value: Any) -> str:
     """A JSON value in a few words, as an error message names it."""
     if isinstance(value, dict):
-        return f"an object with {len(value)} keys"
+        return f"an object of {len(value)}"
     if isinstance(value, list):
         return f"an array of {len(value)}"
     if isinstance(value, str):
@@ -93,22 +93,28 @@ def _with_declared_columns(result: Any, kind: Any) -> Any:
 
     inference-schema counts columns but lets any names pass. Arrays and scalars are given back as they are.
     """
-    columns = getattr(kind.sample_input, "columns", None)
-    if columns is None or not kind.enforce_shape or kind.orient == "values":
+    if not _is_frame(kind) or not kind.enforce_shape or kind.orient == "values":
         return result
+    columns = kind.sample_input.columns
     if set(map(str, result.columns)) != set(map(str, columns)):
         raise _Misfit(f"the columns {_names(columns)}", _names(result.columns))
     return result[list(columns)] if set(result.columns) == set(columns) else result
 
 
+def _is_frame(kind: Any) -> bool:
+    """Whether this is a PandasParameterType: Spark's has columns too, but no orient."""
+    return hasattr(kind, "orient")
+
+
 def _first_misfit(value: Any, kind: Any, error: Exception) -> _Misfit:
     sample = kind.sample_input
-    if hasattr(sample, "columns"):
+    if _is_frame(kind):
         found = _frame_misfits(value, kind)
         whole = f"a frame ({kind.orient}) with the columns {_names(sample.columns)}"
     elif hasattr(sample, "dtype"):
         # Records and time spans have a notation of their own, which one scalar cannot be tried against.
-        found = iter(()) if sample.dtype.kind in "mV" else _array_misfits(value, sample.shape, sample.dtype)
+        is_searched = kind.enforce_shape and sample.dtype.kind not in "mV"
+        found = _array_misfits(value, sample.shape, sample.dtype) if is_searched else iter(())
         whole = f"an array of {sample.dtype} of shape {_shape(sample.shape)}"
     else:
         expected = _STANDARD_TYPES.get(kind.sample_data_type) or kind.sample_data_type.__name__

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import logging
+import os
 import sys
 import traceback
 from contextvars import ContextVar
 from datetime import datetime, timezone
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any
 
 import orjson
 
@@ -20,7 +22,13 @@ _OURS = str(Path(__file__).parent)
 
 def event(name: str, **fields: Any) -> None:
     """Write one event."""
-    _write({"event": name, **fields})
+    line = {"time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"), "event": name, **fields}
+    if request_id.get():
+        line["request_id"] = request_id.get()
+    try:
+        sys.stdout.write(_line(line) + "\n")  # one write: two threads must not interleave halves
+    except BrokenPipeError:
+        _discard_output()
 
 
 def configure() -> None:
@@ -52,19 +60,29 @@ class EventHandler(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write one record, with its traceback if it has one."""
-        fields = {"event": "log", "level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        try:
+            fields = {"level": record.levelname, "logger": record.name, "message": record.getMessage()}
+        except (TypeError, ValueError):  # a format that does not fit its arguments must not fail the user's request
+            self.handleError(record)
+            return
         if record.exc_info and record.exc_info[1]:
             fields["traceback"] = user_traceback(record.exc_info[1])
-        _write(fields)
+        event("log", **fields)
 
 
 def _is_machinery(filename: str) -> bool:
     return filename.startswith((_OURS, "<frozen importlib"))
 
 
-def _write(fields: dict[str, Any], stream: TextIO | None = None) -> None:
-    line = {"time": datetime.now(timezone.utc).isoformat(timespec="milliseconds"), **fields}
-    if request_id.get():
-        line["request_id"] = request_id.get()
-    # One write a line: two threads must not interleave halves.
-    (stream or sys.stdout).write(orjson.dumps(line, default=str).decode("utf-8", "replace") + "\n")
+def _line(fields: dict[str, Any]) -> str:
+    try:
+        return orjson.dumps(fields, default=str).decode()
+    except orjson.JSONEncodeError:  # text that is not Unicode, as an odd file name in an error is
+        return json.dumps(fields, default=str)
+
+
+def _discard_output() -> None:
+    """Send stdout nowhere: replicas outlive the process that started them, and it may have been the reader."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)

@@ -105,12 +105,13 @@ class Server:
         return "".join(self.lines)
 
     def _read(self) -> None:
-        for line in self.process.stdout:
+        for line in self.process.stdout or ():
             self.lines.append(line)
-        self.process.stdout.close()
+        if self.process.stdout:
+            self.process.stdout.close()
 
 
-def launch(app_root: Path, **environ: str) -> Server:
+def launch(app_root: Path, *, stdout: int = subprocess.PIPE, **environ: str) -> Server:
     """Start a server on a socket that is bound here, so that its port is known and free."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
@@ -126,7 +127,7 @@ def launch(app_root: Path, **environ: str) -> Server:
                 **environ,
             },
             pass_fds=[listener.fileno()],
-            stdout=subprocess.PIPE,
+            stdout=stdout,
             stderr=subprocess.STDOUT,
             text=True,
         )
@@ -138,7 +139,7 @@ def serve(tmp_path_factory):
     """serve(script, **environ): a server of that script text; those still running are stopped at the end."""
     servers: list[Server] = []
 
-    def start(script: str, *, app_root: Path | None = None, **environ: str) -> Server:
+    def start(script: str, *, app_root: Path | None = None, **environ) -> Server:
         root = app_root or tmp_path_factory.mktemp("app")
         (root / "score.py").write_text(textwrap.dedent(script))
         servers.append(launch(root, **environ))

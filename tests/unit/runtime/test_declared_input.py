@@ -105,7 +105,7 @@ def test_an_array_is_converted_to_its_samples_type():
         ("[1, 2, 3]", "$.data", "an array of shape any x 3"),
         (7, "$.data", "got the number 7"),
         (None, "$.data", "got null"),
-        ({"a": 1}, "$.data", "got an object with 1 keys"),
+        ({"a": 1}, "$.data", "got an object of 1"),
         ([], "$.data", "at least one item"),
         ([1, 2, 3], "$.data[0]", "an array of shape any x 3"),
         ([[1, 2, 3], [1, 2]], "$.data[1]", "3 items"),
@@ -361,3 +361,21 @@ def test_a_mixed_array_is_offered_in_newer_versions_only():
         return data
 
     assert scorer(run_mixed).schema.versions == ("3.0", "3.1")
+
+
+def test_without_an_enforced_shape_any_shape_passes_and_the_type_is_still_checked():
+    @input_schema("data", NumpyParameterType(np.array([[1.0, 2.0]]), enforce_shape=False))
+    def run_shapeless(data):
+        return data.shape
+
+    assert score(run_shapeless, {"data": [1, 2, 3]}) == [3]
+    assert refusal(run_shapeless, {"data": ["x"]})[1].startswith("$.data: expected an array of float64")
+
+
+def test_a_structured_array_takes_records():
+    @input_schema("data", NumpyParameterType(np.array([(1, "a")], dtype=[("n", "i8"), ("s", "U5")])))
+    def run_structured(data):
+        return data["n"] * 2
+
+    assert score(run_structured, {"data": [{"n": 2, "s": "b"}]}) == [4]
+    assert refusal(run_structured, {"data": [{"n": 2}]})[0] == 400
