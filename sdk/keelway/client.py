@@ -12,6 +12,7 @@ import httpx2
 
 from keelway import context
 from keelway.contracts.access import Whoami
+from keelway.errors import KeelwayError
 from keelway.resources.access import Tokens, Workspaces
 from keelway.resources.base import LONG_POLL_MARGIN_S, parsed
 from keelway.resources.environments import Environments
@@ -146,5 +147,8 @@ def _settings(url: str | None, token: str | None, workspace: str | None) -> tupl
 
 def _token_of_environment() -> str | None:
     if file := os.environ.get("KEELWAY_TOKEN_FILE"):
-        return Path(file).read_text().strip()
+        try:
+            return Path(file).read_text().strip()
+        except OSError as error:
+            raise KeelwayError(f"KEELWAY_TOKEN_FILE {file} cannot be read: {error.strerror}") from error
     return os.environ.get("KEELWAY_TOKEN")

@@ -19,7 +19,7 @@ class InferenceSource:
     """
 
     entry_script: str
-    source_directory: Path = Path()
+    source_directory: str | Path = "."
     conda_file: str | None = None
     environment: str | None = None
     description: str = ""
@@ -28,20 +28,25 @@ class InferenceSource:
         """InvalidInput when the script or the conda file cannot work; nothing needs to be sent to find that out."""
         if self.environment and self.conda_file:
             raise InvalidInput("give either an environment or a conda file, not both")
-        if not self.source_directory.is_dir():
+        if not self.folder.is_dir():
             raise InvalidInput(f"the source directory {self.source_directory} is not a folder")
         _check_script(self._inside(self.entry_script, "entry script"))
         if self.conda_file:
             self._inside(self.conda_file, "conda file")
 
     @property
+    def folder(self) -> Path:
+        """The source directory as a path."""
+        return Path(self.source_directory)
+
+    @property
     def conda_path(self) -> Path | None:
         """Where the conda file is, if there is one."""
-        return self.source_directory / self.conda_file if self.conda_file else None
+        return self.folder / self.conda_file if self.conda_file else None
 
     def _inside(self, relative: str, what: str) -> Path:
-        path = self.source_directory / relative
-        if not path.resolve().is_relative_to(self.source_directory.resolve()):
+        path = self.folder / relative
+        if not path.resolve().is_relative_to(self.folder.resolve()):
             raise InvalidInput(f"the {what} {relative} lies outside its source directory {self.source_directory}")
         if not path.is_file():
             raise InvalidInput(f"the {what} {path} does not exist")

@@ -121,8 +121,8 @@ def send_missing(
 def in_parallel(work: Callable[[Item], Done], items: Iterable[Item], tally: Tally) -> list[Done]:
     """`work` done for all items, several at a time. After the first failure, or Ctrl-C, the others are stopped."""
     with ThreadPoolExecutor(max_workers=_PARALLEL) as pool:
-        futures = [pool.submit(work, item) for item in items]
         try:
+            futures = [pool.submit(work, item) for item in items]
             for ended in wait(futures, return_when=FIRST_EXCEPTION).done:
                 ended.result()
         except BaseException:

@@ -8,9 +8,9 @@ import sys
 def main() -> None:
     """Entry point of the `keelway` command."""
     try:
-        from keelway.cli.app import app  # noqa: PLC0415  (its absence needs an answer of its own)
+        from keelway.cli.app import run  # noqa: PLC0415  (its absence needs an answer of its own)
     except ModuleNotFoundError as error:
         if error.name not in {"typer", "rich", "yaml"}:
             raise
         sys.exit(f"keelway: the command line needs {error.name}: pip install 'keelway-sdk[cli]'")
-    app()
+    run()

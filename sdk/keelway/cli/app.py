@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import sys
+from typing import cast
+
 import typer
 
-from keelway.cli import deploy, environment, login, model, operation, score, service, stack, workspace
+from keelway.cli import deploy, environment, login, model, operation, output, score, service, stack, workspace
+
+# Typer gives it no public name, and where it lives differs between its releases.
+_UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 app = typer.Typer(
     name="keelway",
@@ -20,3 +26,20 @@ for noun in (model, environment, service, operation, workspace):
 for part in (stack, login, score):
     part.add_to(app)
 deploy.add_to(model.app)
+
+
+def run() -> None:
+    """Run the command line. With --json, wrong use is told as a JSON document as well."""
+    if "--json" not in sys.argv:
+        app()
+        return
+    try:
+        exit_code = app(standalone_mode=False)
+    except _UsageError as error:
+        detail = error.format_message()  # type: ignore[attr-defined]
+        output.note(output.as_json_text({"type": "usage", "title": "Wrong use of the command", "detail": detail}))
+        exit_code = 2
+    except typer.Abort:
+        output.note(output.as_json_text({"type": "aborted", "title": "Aborted", "detail": ""}))
+        exit_code = 1
+    sys.exit(exit_code)

@@ -53,7 +53,9 @@ def command(app: typer.Typer, name: str) -> Callable[[Callable[..., None]], Call
             token = _invocation.set(Invocation(_as_json, _workspace))
             try:
                 function(*args, **kwargs)
-            except KeelwayError as error:
+            except BrokenPipeError:  # `| head` has seen enough; Typer ends quietly
+                raise
+            except (KeelwayError, OSError) as error:
                 output.print_error(error, as_json=_as_json)
                 raise typer.Exit(1) from None
             finally:

@@ -59,12 +59,12 @@ def seconds(begin: datetime, end: datetime | None) -> str:
     return f"{((end or datetime.now(UTC)) - begin).total_seconds():.1f} s"
 
 
-def print_error(error: KeelwayError, *, as_json: bool) -> None:
+def print_error(error: KeelwayError | OSError, *, as_json: bool) -> None:
     """An error on stderr: a problem-like JSON document, or its title, detail and fields as lines."""
     note(as_json_text(_problem(error)) if as_json else _readable(error))
 
 
-def _readable(error: KeelwayError) -> str:
+def _readable(error: Exception) -> str:
     lines = [f"error: {error}"]
     if isinstance(error, ProblemError):
         lines += [f"  {key}: {_text(value)}" for key, value in error.fields.items()]
@@ -73,7 +73,7 @@ def _readable(error: KeelwayError) -> str:
     return "\n".join(lines)
 
 
-def _problem(error: KeelwayError) -> dict[str, Any]:
+def _problem(error: Exception) -> dict[str, Any]:
     if isinstance(error, ProblemError):
         known = {"type": error.type, "title": error.title, "status": error.status, "detail": error.detail}
         return {**error.fields, **known, "request_id": error.request_id}

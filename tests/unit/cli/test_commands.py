@@ -110,6 +110,18 @@ def test_nobody_there_is_an_error_like_any_other(keelway, monkeypatch):
     assert json.loads(result.stderr)["type"] == "Unreachable"
 
 
+def test_what_the_file_system_refuses_is_an_error_like_any_other(keelway, tmp_path, monkeypatch):
+    (tmp_path / "config").write_text("a file where the folder should be")
+    monkeypatch.setenv("KEELWAY_TOKEN_FILE", str(tmp_path / "nope"))
+
+    assert "cannot be read" in keelway("whoami").stderr
+    monkeypatch.delenv("KEELWAY_TOKEN_FILE")
+    result = keelway("whoami")
+
+    assert result.exit_code == 1
+    assert result.stderr.startswith("error: ")
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -128,6 +140,31 @@ def test_wrong_use_ends_with_2(keelway, arguments):
     result = keelway(*arguments)
 
     assert (result.exit_code, result.stdout) == (2, "")
+
+
+def run_json(*arguments: str, input: str = "") -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-W", "error", "-c", "from keelway.cli import main; main()", *arguments, "--json"]
+    return subprocess.run(command, capture_output=True, text=True, input=input, check=False)
+
+
+def test_with_json_wrong_use_is_a_document_too():
+    for arguments in (("service", "show"), ("service", "show", "--nonsense"), ("service", "run", "x"), ("nonsense",)):
+        done = run_json(*arguments)
+
+        assert (done.returncode, done.stdout) == (2, "")
+        assert json.loads(done.stderr)["type"] == "usage"
+
+
+def test_with_json_the_exit_code_is_still_the_commands(wire):
+    wire.on("GET /v1/workspaces/default/services", Answer(body={"items": []}))
+
+    good = run_json("service", "list")
+    bad = run_json("service", "show", "x")
+    refused = run_json("service", "delete", "x", input="n\n")
+
+    assert (good.returncode, json.loads(good.stdout), good.stderr) == (0, [], "")
+    assert (bad.returncode, json.loads(bad.stderr)["type"]) == (1, "not-found")
+    assert (refused.returncode, refused.stdout) == (1, "")
 
 
 def test_the_workspace_option_is_where_the_request_goes(wire, keelway):
