@@ -13,6 +13,7 @@ from inference_schema.parameter_types.numpy_parameter_type import NumpyParameter
 from inference_schema.parameter_types.pandas_parameter_type import PandasParameterType
 from inference_schema.parameter_types.standard_py_parameter_type import StandardPythonParameterType
 from inference_schema.schema_decorators import input_schema, output_schema
+
 from keelway_runtime.arguments import Call
 from keelway_runtime.refusal import BadInput, Refusal
 from keelway_runtime.scoring import Scorer

@@ -10,6 +10,7 @@ from uuid import UUID
 import numpy as np
 import pandas as pd
 import pytest
+
 from keelway_runtime.encode import encode
 
 Point = namedtuple("Point", "x y")

@@ -1,4 +1,5 @@
 import pytest
+
 from keelway_runtime import model_path
 from keelway_runtime.model_path import ModelNotFoundException, get_model_path
 

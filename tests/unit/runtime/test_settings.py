@@ -1,6 +1,7 @@
 from pathlib import Path
 
 import pytest
+
 from keelway_runtime.settings import Settings, SettingsError
 
 
