@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import psutil
+
 from keelway_standalone.addresses import load
 from keelway_standalone.background import BackgroundStack
 from keelway_standalone.postgres import Postgres

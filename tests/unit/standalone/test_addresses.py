@@ -1,6 +1,7 @@
 import socket
 
 import pytest
+
 from keelway_standalone.addresses import FIRST_PORT, LAST_PORT, choose, load, remove_sockets
 from keelway_standalone.errors import Refused
 

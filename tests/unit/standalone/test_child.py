@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from keelway_standalone.child import Child, Program
 from keelway_standalone.errors import StartFailed
 from keelway_standalone.processes import Processes

@@ -2,6 +2,7 @@ import hashlib
 import json
 
 import pytest
+
 from keelway_standalone.addresses import S3_PORTS, Addresses
 from keelway_standalone.control import Control
 from keelway_standalone.gateway import static_config

@@ -1,6 +1,7 @@
 import os
 
 import pytest
+
 from keelway_standalone.errors import Refused
 from keelway_standalone.layout import Layout, default_data_dir
 from keelway_standalone.lock import holder, locked

@@ -1,0 +1,1 @@
+"""What `keelway doctor` looks at, one module a subject."""
