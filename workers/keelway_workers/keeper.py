@@ -68,6 +68,7 @@ class Keeper:
         self._state = ReplicaState.PENDING
         self._reason = self._record.reason
         self._instance: Instance | None = None
+        self._last_url: str | None = None
         self._log_tail: list[str] = []
         self._backoff = Backoff()
         self._start_at = 0.0
@@ -114,7 +115,7 @@ class Keeper:
             name=self.name,
             state=self._state,
             reason=self._reason,
-            url=instance.url if instance else None,
+            url=instance.url if instance else self._last_url,
             pid=instance.pid if instance and instance.is_alive else None,
             restarts=self._record.restarts,
             exit_code=self._record.exit_code,
@@ -129,6 +130,8 @@ class Keeper:
             self._log_tail = self._tail()
             return
         instance = self._target.inspect(self.name)
+        if instance and self._record.was_ready:
+            self._last_url = instance.url
         if instance and instance.is_alive:
             self._instance, self._alive_since = instance, time.monotonic()
             self._state = ReplicaState.READY if self._record.is_ready else ReplicaState.STARTING
@@ -179,6 +182,7 @@ class Keeper:
                 self._show(ReplicaState.STOPPING)
                 self._target.stop(self.name, STOP_GRACE_S)
             self._forget_life()
+            self._last_url = None
             self._record = Record(
                 name=self.name,
                 spec_digest=wanted.digest,
@@ -231,6 +235,7 @@ class Keeper:
 
     def _look_after(self, instance: Instance) -> float:
         self._instance = instance
+        self._last_url = instance.url  # also told while it is being started again: it will be there once more
         if self._state not in {ReplicaState.READY, ReplicaState.UNREADY}:
             return self._await_ready(instance)
         if time.monotonic() - self._probed_at >= PROBE_EVERY_S:

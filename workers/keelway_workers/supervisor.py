@@ -26,8 +26,7 @@ from keelway_workers.node_dir import Locked, lock, write_atomically
 from keelway_workers.routes import keep_routes
 from keelway_workers.settings import WorkerSettings
 from keelway_workers.subtree import end_abandoned
-from keelway_workers.targets.base import Target
-from keelway_workers.targets.process import ProcessTarget
+from keelway_workers.targets import TARGETS, Target
 
 DESIRED_WAIT_S = 30.0
 RECONCILE_S = 0.5
@@ -37,6 +36,7 @@ PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
 ANSWER_TIMEOUT_S = 20.0
 STOP_ALL_GRACE_S = 5.0
+LEAVE_WITHIN_S = 1.0
 EXIT_LOCKED = 3
 
 logger = structlog.get_logger(__name__)
@@ -65,8 +65,7 @@ class Supervisor:
         self._settings = settings
         self._node = node
         self._client = client
-        self._process_target = ProcessTarget(node)
-        self._targets: dict[str, Target] = {"process": self._process_target}
+        self._targets: dict[str, Target] = {name: make(node) for name, make in TARGETS.items()}
         self._shipping = LogShipping(client, node.name, node.dir)
         self._desired: NodeDesired | None = None
         self._is_remembered = True
@@ -80,7 +79,7 @@ class Supervisor:
 
     def end(self, *, stop_replicas: bool) -> None:
         """End soon; replicas go on running unless they are to be stopped as well."""
-        self._stops_replicas = stop_replicas
+        self._stops_replicas = self._stops_replicas or stop_replicas
         self._ending.set()
         self._woken.set()
 
@@ -110,8 +109,8 @@ class Supervisor:
         self._node.dir.sweep_tmp()
         sweep_environments(self._node.dir)
         end_abandoned()
-        if strays := self._process_target.end_strays():
-            logger.warning("ended replicas that nobody had written down", processes=strays)
+        for target in self._targets.values():
+            target.tidy()
 
     def _reconcile(self) -> None:
         """Have a keeper for everything that is wanted or still here, and tell each what is wanted."""
@@ -155,8 +154,9 @@ class Supervisor:
         keepers = list(self._keepers.values())
         for keeper in keepers:
             keeper.leave()
+        ends_at = time.monotonic() + LEAVE_WITHIN_S
         for keeper in keepers:
-            keeper.join(timeout_s=2)
+            keeper.join(timeout_s=max(0.0, ends_at - time.monotonic()))
         if self._stops_replicas and keepers:
             with ThreadPoolExecutor(max_workers=len(keepers)) as pool:
                 list(pool.map(lambda keeper: keeper.stop(STOP_ALL_GRACE_S), keepers))

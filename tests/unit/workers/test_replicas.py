@@ -72,6 +72,23 @@ def test_a_replica_that_is_killed_is_there_again_at_the_same_address(plane, sett
     assert score(url)["model"] == "weights"
 
 
+def test_a_replica_keeps_its_address_while_it_is_started_again(plane, settings, running):
+    url = plane.seen(NAME).url
+    urls = set()
+    observe = plane._observe
+
+    def remember(name, observed) -> None:
+        urls.update(replica.url for replica in observed.replicas)
+        observe(name, observed)
+
+    plane.nodes.observed = remember
+
+    os.kill(pid_of(settings), signal.SIGKILL)
+
+    eventually(lambda: plane.seen(NAME).restarts == 1 and plane.seen(NAME).state == "ready")
+    assert urls == {url}, "without it the gateway would forget the service"
+
+
 def test_a_replica_outlives_its_supervisor_and_is_adopted(plane, settings, running, supervise):
     pid, url = pid_of(settings), plane.seen(NAME).url
     running.end()

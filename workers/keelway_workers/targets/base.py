@@ -23,6 +23,10 @@ class Instance:
 class Target(Protocol):
     """Starts, looks at and stops replicas. Each method may be called twice and then does nothing new."""
 
+    def tidy(self) -> None:
+        """Before anything else: end what an earlier supervisor started and did not live to write down."""
+        ...
+
     def prepare(self, spec: ReplicaSpec, subtree: Subtree) -> None:
         """Have everything on this node that a start needs."""
         ...

@@ -90,15 +90,17 @@ class ProcessTarget:
         while self._is_alive(name):
             time.sleep(POLL_S)
 
-    def end_strays(self) -> int:
-        """Kill replicas that no record adopts: started just before a supervisor was killed. Returns how many."""
+    def tidy(self) -> None:
+        """Kill replicas that no record adopts: started just before a supervisor was killed."""
         node = str(self._node.dir.root)
         names = {
             variables[MARK_REPLICA]
             for variables in procs.marked(MARK_REPLICA).values()
             if variables.get(MARK_NODE) == node
         }
-        return sum(self._kill_marked(name) for name in names if not self._is_alive(name))
+        killed = sum(self._kill_marked(name) for name in names if not self._is_alive(name))
+        if killed:
+            logger.warning("ended replicas that nobody had written down", processes=killed)
 
     def _is_alive(self, name: str) -> bool:
         try:
