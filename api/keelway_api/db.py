@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated
 
 from fastapi import Depends, Request
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from keelway_api.settings import ApiSettings
@@ -53,3 +54,8 @@ def get_sessions(request: Request) -> Sessions:
 
 
 SessionFactory = Annotated[Sessions, Depends(get_sessions)]
+
+
+async def forgo_sync(session: AsyncSession) -> None:
+    """Do not wait for the disk at this commit: only for what is told again anyway, such as heartbeats."""
+    await session.execute(text("SET LOCAL synchronous_commit = off"))

@@ -18,7 +18,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from keelway_api import metrics
 from keelway_api.bell import Bell, ring
-from keelway_api.db import Sessions
+from keelway_api.db import Sessions, forgo_sync
 from keelway_api.errors import is_outage
 from keelway_api.settings import ApiSettings
 from keelway_api.tables import Base, Created
@@ -95,6 +95,7 @@ class Relay:
     async def _send_batch(self) -> int:
         """Take some rows out of sight, send them, delete what was sent: a crash in between sends twice."""
         async with self._sessions.begin() as session:
+            await forgo_sync(session)
             due = (
                 select(OutboxTable.id)
                 .where(OutboxTable.next_at <= func.now())
@@ -111,6 +112,7 @@ class Relay:
             rows = taken.all()
         sent = [row.id for row in rows if await self._send(row.queue, row.message)]
         async with self._sessions.begin() as session:
+            await forgo_sync(session)
             await session.execute(delete(OutboxTable).where(OutboxTable.id.in_(sent)))
             unsent = [row.id for row in rows if row.id not in set(sent)]
             await session.execute(

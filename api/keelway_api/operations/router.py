@@ -57,21 +57,28 @@ async def list_operations(
 
 @router.get("/{operation_id}")
 async def show_operation(
-    operation_id: UUID, request: Request, sessions: SessionFactory, caller: Caller, wait_s: WaitS = 0
+    operation_id: UUID,
+    request: Request,
+    sessions: SessionFactory,
+    caller: Caller,
+    *,
+    wait_s: WaitS = 0,
+    seen: Annotated[str | None, Query(max_length=64)] = None,
 ) -> Operation:
-    """One operation; with `wait_s` the answer comes when something about it changed, or after that time."""
-    first: list[Operation] = []
+    """One operation; with `wait_s` once it has ended or its etag differs from `seen`, or after that time.
+
+    Without `seen` the wait is for a change from what it is when the request comes.
+    """
+    last: list[Operation] = []
 
     async def look() -> Operation | None:
         async with sessions() as session:
-            row = await service.find(session, caller, operation_id)
-            seen = await service.contract(session, row)
-        first.append(seen)
-        return seen if seen.state.is_terminal or seen != first[0] or not wait_s else None
+            last.append(await service.contract(session, await service.find(session, caller, operation_id)))
+        now = last[-1]
+        return now if now.state.is_terminal or now.etag != (seen or last[0].etag) else None
 
     bell: Bell = request.app.state.bell
-    found = await bell.until(f"operation:{operation_id}", wait_s, look)
-    return found or first[-1]
+    return await bell.until(f"operation:{operation_id}", wait_s, look) or last[-1]
 
 
 @router.post("/{operation_id}/cancel", status_code=202)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import UUID
@@ -26,6 +27,7 @@ from keelway_api.audit import service as audit
 from keelway_api.auth.dependencies import Scope
 from keelway_api.auth.principal import Principal
 from keelway_api.bell import ring
+from keelway_api.db import forgo_sync
 from keelway_api.errors import InvalidRequest, NotFound, OperationNotClaimable, StaleAttempt, WrongState
 from keelway_api.operations import logs
 from keelway_api.operations.kinds import KINDS
@@ -105,6 +107,7 @@ async def claim(session: AsyncSession, operation_id: UUID, body: ClaimRequest, s
 
 async def heartbeat(session: AsyncSession, operation_id: UUID, epoch: int, settings: ApiSettings) -> Heartbeat:
     """Renew the lease. Raises StaleAttempt."""
+    await forgo_sync(session)
     found = await session.execute(
         update(OperationTable)
         .where(OperationTable.id == operation_id, OperationTable.epoch == epoch, OperationTable.state.in_(HELD))
@@ -256,7 +259,7 @@ async def newest(
 async def contract(session: AsyncSession, row: OperationTable) -> Operation:
     """An operation as it goes over the wire."""
     names = await workspaces.names_of(session, [row.workspace_id])
-    return Operation(
+    operation = Operation(
         id=str(row.id),
         workspace=names[row.workspace_id],
         kind=OperationKind(row.kind),
@@ -274,6 +277,8 @@ async def contract(session: AsyncSession, row: OperationTable) -> Operation:
         ended_at=row.ended_at,
         deadline_at=row.deadline_at,
     )
+    shown = hashlib.sha256(operation.model_dump_json().encode()).hexdigest()
+    return operation.model_copy(update={"etag": f'"{shown[:16]}"'})
 
 
 async def _locked(session: AsyncSession, operation_id: UUID) -> OperationTable:

@@ -69,9 +69,7 @@ def checked_manifest(files: list[ManifestFile]) -> list[ManifestFile]:
     return files
 
 
-Manifest = Annotated[
-    list[ManifestFile], Field(min_length=1, max_length=MAX_FILES), AfterValidator(checked_manifest)
-]
+Manifest = Annotated[list[ManifestFile], Field(min_length=1, max_length=MAX_FILES), AfterValidator(checked_manifest)]
 
 
 def one_top_level_entry(files: list[ManifestFile]) -> list[ManifestFile]:

@@ -39,7 +39,11 @@ class OperationKind(StrEnum):
 
 
 class OperationError(Answer):
-    """Why an operation did not succeed. `code` is a stable id, `details` its own fields."""
+    """Why an operation did not succeed. `code` is a stable id, `details` its own fields.
+
+    `replica-failed` has `exit_code`, `replica` and, when the log holds one, `traceback`; a command that failed has
+    `exit_code`. `log_tail` are the last lines that were written.
+    """
 
     code: str
     message: str
@@ -74,6 +78,7 @@ class Operation(Answer):
     started_at: datetime | None = None
     ended_at: datetime | None = None
     deadline_at: datetime
+    etag: str = Field(default="", description="changes with anything above; `?seen=` it to wait for the next change")
 
 
 class ClaimRequest(Request):
@@ -112,7 +117,7 @@ class Report(Request):
     epoch: int
     seq: Annotated[int, Field(ge=1)]
     state: OperationState = OperationState.RUNNING
-    step: Annotated[str, Field(max_length=200)] | None = Field(None, description="a new step begins, the old one ends")
-    log: Annotated[str, Field(max_length=1_048_576)] | None = Field(None, description="text to append to the log")
+    step: Annotated[str, Field(max_length=200)] | None = Field(default=None, description="a new step begins, the old one ends")
+    log: Annotated[str, Field(max_length=1_048_576)] | None = Field(default=None, description="text to append to the log")
     result: dict[str, Any] | None = None
     error: OperationError | None = None

@@ -20,63 +20,95 @@ class ProblemType:
 
 PROBLEMS: dict[str, ProblemType] = {
     "unauthenticated": ProblemType(
-        401, "Who are you?", "The request had no token, or one that is unknown, expired or revoked. "
-        "Send 'Authorization: Bearer kw_...'; `keelway login` stores a token for the command line."),
+        401,
+        "Who are you?",
+        "The request had no token, or one that is unknown, expired or revoked. "
+        "Send 'Authorization: Bearer kw_...'; `keelway login` stores a token for the command line.",
+    ),
     "forbidden": ProblemType(
-        403, "Your role does not allow this", "You may see the resource, but your role in its workspace is too low."),
+        403, "Your role does not allow this", "You may see the resource, but your role in its workspace is too low."
+    ),
     "not-found": ProblemType(
-        404, "Not found", "There is no such resource, or you may not see it. The fields say what was looked for."),
+        404, "Not found", "There is no such resource, or you may not see it. The fields say what was looked for."
+    ),
     "method-not-allowed": ProblemType(
-        405, "Method not allowed", "The path exists, but not for this method; the Allow header lists those it has."),
+        405, "Method not allowed", "The path exists, but not for this method; the Allow header lists those it has."
+    ),
     "invalid-request": ProblemType(
-        422, "The request is malformed", "A field is missing, unknown or of the wrong shape; `errors` names each "
-        "with its path in the request."),
-    "too-large": ProblemType(
-        413, "The request body is too large", "`limit_bytes` says how much this path takes."),
+        422,
+        "The request is malformed",
+        "A field is missing, unknown or of the wrong shape; `errors` names each with its path in the request.",
+    ),
+    "too-large": ProblemType(413, "The request body is too large", "`limit_bytes` says how much this path takes."),
     "host-not-allowed": ProblemType(
-        400, "This host name is not served here", "The Host header names no host that this API was told to serve."),
+        400, "This host name is not served here", "The Host header names no host that this API was told to serve."
+    ),
     "wrong-state": ProblemType(
-        409, "Not in this state", "The resource exists, but its state does not allow this now; `state` says which."),
+        409, "Not in this state", "The resource exists, but its state does not allow this now; `state` says which."
+    ),
     "already-exists": ProblemType(
-        409, "The name is taken", "A resource of this name exists already; `name` says which."),
+        409, "The name is taken", "A resource of this name exists already; `name` says which."
+    ),
     "in-use": ProblemType(
-        409, "Something still uses it", "It cannot be removed while others refer to it; `used_by` names them."),
+        409, "Something still uses it", "It cannot be removed while others refer to it; `used_by` names them."
+    ),
     "blobs-missing": ProblemType(
-        409, "Some files are not uploaded yet", "Upload the files named in `paths`, then commit again."),
+        409, "Some files are not uploaded yet", "Upload the files named in `paths`, then commit again."
+    ),
     "blob-not-expected": ProblemType(
-        404, "No open upload lists these bytes", "Bytes are only taken for a file that an upload of yours has listed "
-        "and that is not finished."),
+        404,
+        "No open upload lists these bytes",
+        "Bytes are only taken for a file that an upload of yours has listed and that is not finished.",
+    ),
     "digest-mismatch": ProblemType(
-        422, "The bytes are not what was announced", "The sha256 or size of what arrived differs from what was "
-        "announced; nothing was stored."),
+        422,
+        "The bytes are not what was announced",
+        "The sha256 or size of what arrived differs from what was announced; nothing was stored.",
+    ),
     "corrupt-bytes": ProblemType(
-        500, "Stored bytes are damaged", "The object store gave back bytes whose sha256 is wrong; they were not served."),
+        500, "Stored bytes are damaged", "The object store gave back bytes whose sha256 is wrong; they were not served."
+    ),
     "immutable": ProblemType(
-        409, "This cannot be changed", "Properties are written once: new keys may be added, old ones never changed."),
+        409, "This cannot be changed", "Properties are written once: new keys may be added, old ones never changed."
+    ),
     "environment-invalid": ProblemType(
-        422, "The environment description is not valid", "`line` says which line of the file and why."),
+        422, "The environment description is not valid", "`line` says which line of the file and why."
+    ),
     "environment-unsolvable": ProblemType(
-        422, "No set of packages satisfies this", "The resolver's own explanation is in `detail`."),
+        422, "No set of packages satisfies this", "The resolver's own explanation is in `detail`."
+    ),
     "python-not-available": ProblemType(
-        422, "No node has this Python", "`available` lists the versions that the nodes have."),
+        422, "No node has this Python", "`available` lists the versions that the nodes have."
+    ),
     "no-node": ProblemType(
-        503, "No node is ready", "A worker host must be registered and alive before anything can be built or run."),
+        503, "No node is ready", "A worker host must be registered and alive before anything can be built or run."
+    ),
     "operation-not-claimable": ProblemType(
-        409, "This operation is not to be claimed", "Somebody works on it, it has ended, or it may not be tried again."),
+        409, "This operation is not to be claimed", "Somebody works on it, it has ended, or it may not be tried again."
+    ),
     "stale-attempt": ProblemType(
-        409, "This attempt is no longer the current one", "The lease lapsed and another attempt began, or the "
-        "operation ended. Stop working on it."),
+        409,
+        "This attempt is no longer the current one",
+        "The lease lapsed and another attempt began, or the operation ended. Stop working on it.",
+    ),
     "idempotency-mismatch": ProblemType(
-        409, "The Idempotency-Key was used for another request", "A key belongs to one request: method, path and body."),
+        409, "The Idempotency-Key was used for another request", "A key belongs to one request: method, path and body."
+    ),
     "idempotency-in-flight": ProblemType(
-        409, "The first request with this key is still running", "Try again after Retry-After seconds."),
+        409, "The first request with this key is still running", "Try again after Retry-After seconds."
+    ),
     "precondition-failed": ProblemType(
-        412, "It was changed in between", "If-Match named an etag that is not the current one; read it again."),
+        412, "It was changed in between", "If-Match named an etag that is not the current one; read it again."
+    ),
     "range-not-satisfiable": ProblemType(
-        416, "The range lies outside the file", "`size_bytes` says how long the file is."),
+        416, "The range lies outside the file", "`size_bytes` says how long the file is."
+    ),
     "dependency-away": ProblemType(
-        503, "Something this API needs is away", "`dependency` names it. Nothing was lost; try again after "
-        "Retry-After seconds."),
+        503,
+        "Something this API needs is away",
+        "`dependency` names it. Nothing was lost; try again after Retry-After seconds.",
+    ),
     "internal-error": ProblemType(
-        500, "This is our mistake", "The log of the API holds the traceback under the request id."),
+        500, "This is our mistake", "The log of the API holds the traceback under the request id."
+    ),
 }

@@ -88,7 +88,7 @@ class Revision(Answer):
     name: str
     models: list[str]
     environment: str
-    image: str | None = Field(None, description="identity of the built environment it runs in")
+    image: str | None = Field(default=None, description="identity of the built environment it runs in")
     inference_config: InferenceConfig
     traffic: int = Field(description="percent of requests")
     created_at: datetime
@@ -121,7 +121,7 @@ class Service(Answer):
     description: str = ""
     tags: dict[str, str] = Field(default_factory=dict)
     properties: dict[str, str] = Field(default_factory=dict)
-    operation: str | None = Field(None, description="the operation that works on it, or worked on it last")
+    operation: str | None = Field(default=None, description="the operation that works on it, or worked on it last")
     created_at: datetime
     created_by: str
     etag: str

@@ -57,9 +57,9 @@ class Models(Resource):
         name, version = split_reference(name, version)
         return self._get(ModelVersion, self._path(name, "versions", version))
 
-    def list(self, **filters: Any) -> Iterator[Model]:
-        """Models with their newest version. Filters: `name`, `tag`, `property`, `framework`, `order_by`, ..."""
-        return self._pages(Model, f"{self._workspace}/models", filters)
+    def list(self) -> Iterator[Model]:
+        """Models, newest first, each with its latest ready version."""
+        return self._pages(Model, f"{self._workspace}/models")
 
     def versions(self, name: str) -> Iterator[ModelVersion]:
         """All versions of a model, newest first."""

@@ -19,9 +19,9 @@ _PATH = "/v1/operations"
 class Operations(Resource):
     """`/v1/operations`."""
 
-    def get(self, id: str, wait_s: float = 0) -> Operation:
-        """The operation now, or when it changes within `wait_s`."""
-        return self._poll(Operation, _path(id), wait_s=wait_s)
+    def get(self, id: str, wait_s: float = 0, seen: str | None = None) -> Operation:
+        """The operation now, or once its etag differs from `seen` or it has ended, at the latest after `wait_s`."""
+        return self._poll(Operation, _path(id), wait_s=wait_s, seen=seen)
 
     def list(self, **filters: Any) -> Iterator[Operation]:
         """All operations you may see, newest first."""
@@ -38,7 +38,7 @@ class Operations(Resource):
         seen = None
         wait_s = 0.0  # the first answer is for the caller to see at once
         while True:
-            operation = self.get(id, wait_s)
+            operation = self.get(id, wait_s, seen.etag if seen else None)
             if operation != seen and on_change:
                 on_change(operation)
             if operation.state.is_terminal:

@@ -95,6 +95,7 @@ def operation(
         created_at=NOW,
         created_by="me",
         deadline_at=NOW,
+        etag=state,
     ).model_dump(mode="json")
 
 

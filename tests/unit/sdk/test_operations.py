@@ -28,7 +28,8 @@ def test_waiting_tells_every_new_state_and_ends_with_the_last(wire, client):
 
     assert ended.state == "succeeded"
     assert states == ["queued", "running", "succeeded"]
-    assert [asked.query for asked in wire.asked] == ["", "wait_s=30.0", "wait_s=30.0", "wait_s=30.0"]
+    waits = [f"seen={state}&wait_s=30.0" for state in ("queued", "queued", "running")]
+    assert [asked.query for asked in wire.asked] == ["", *waits]
 
 
 def test_an_operation_that_failed_is_returned_by_wait(wire, client):
