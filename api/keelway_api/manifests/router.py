@@ -22,7 +22,15 @@ Digest = Annotated[str, Path(pattern=SHA256)]
 @router.put("/blobs/{sha256}", status_code=204)
 async def put_blob(sha256: Digest, request: Request, sessions: SessionFactory, caller: Caller) -> None:
     """Send the bytes of a file that an open upload of yours lists."""
-    await service.receive(sessions, request.app.state.blobs, caller, sha256=sha256, body=request.stream())
+    length = request.headers.get("content-length")
+    await service.receive(
+        sessions,
+        request.app.state.blobs,
+        caller,
+        sha256=sha256,
+        body=request.stream(),
+        content_length=int(length) if length else None,
+    )
 
 
 @router.get("/blobs/{sha256}", dependencies=[Depends(everywhere(Role.WORKER))], response_class=Response)

@@ -106,16 +106,24 @@ async def missing_of(session: AsyncSession, manifest_id: UUID) -> list[MissingFi
 
 
 async def receive(
-    sessions: Sessions, store: BlobStore, principal: Principal, *, sha256: str, body: AsyncIterator[bytes]
+    sessions: Sessions,
+    store: BlobStore,
+    principal: Principal,
+    *,
+    sha256: str,
+    body: AsyncIterator[bytes],
+    content_length: int | None,
 ) -> None:
     """Store one blob that an open upload of the caller lists. No transaction is open while bytes flow.
 
     Raises BlobNotExpected, DigestMismatch.
     """
     async with sessions() as session:
-        size_bytes = await session.scalar(_open_files(principal, sha256).limit(1))
-    if size_bytes is None:
+        sizes = set(await session.scalars(_open_files(principal, sha256)))
+    if not sizes:
         raise BlobNotExpected("No open upload of yours lists this sha256.", sha256=sha256)
+    # Only one of several sizes can be true; a manifest with a wrong one must not stand in the way of the right one.
+    size_bytes = content_length if content_length in sizes else max(sizes)
     await store.put(sha256, size_bytes, body)
     async with sessions.begin() as session:
         await session.execute(upsert(BlobTable).values(sha256=sha256, size_bytes=size_bytes).on_conflict_do_nothing())
@@ -136,8 +144,10 @@ def _open_manifests(principal: Principal):
 
 
 def _open_files(principal: Principal, sha256: str):
-    return select(ManifestFileTable.size_bytes).where(
-        ManifestFileTable.sha256 == sha256, ManifestFileTable.manifest_id.in_(_open_manifests(principal))
+    return (
+        select(ManifestFileTable.size_bytes)
+        .distinct()
+        .where(ManifestFileTable.sha256 == sha256, ManifestFileTable.manifest_id.in_(_open_manifests(principal)))
     )
 
 
