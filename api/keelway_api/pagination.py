@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 from collections.abc import Callable, Sequence
+from datetime import datetime
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Query
@@ -29,17 +30,26 @@ class PageRequest:
         self.limit = limit
         self._cursor = _decode(page_token) if page_token else None
 
-    def after(self, *types: type) -> list[Any] | None:
-        """The cursor's values when there is one. Raises InvalidRequest when they are not of these types."""
+    def after(self, *types: Callable[[Any], Any]) -> list[Any] | None:
+        """The cursor's values when there is one. Raises InvalidRequest when they are not of these types.
+
+        Types are `text`, `number`, `moment` and `UUID`: a token is input like any other, and may be made up.
+        """
         if self._cursor is None:
             return None
-        if len(self._cursor) != len(types) or not all(map(isinstance, self._cursor, types)):
-            raise InvalidRequest("query.page_token", "not a token of this list")
-        return self._cursor
+        try:
+            return [read(value) for read, value in zip(types, self._cursor, strict=True)]
+        except (ValueError, TypeError, AttributeError) as error:
+            raise InvalidRequest("query.page_token", "not a token of this list") from error
+
+    def after_text(self) -> str | None:
+        """The cursor of a list that is ordered by one name."""
+        cursor = self.after(text)
+        return cursor[0] if cursor else None
 
     def after_int(self) -> int | None:
         """The cursor of a list that is ordered by one integer."""
-        cursor = self.after(int)
+        cursor = self.after(number)
         return cursor[0] if cursor else None
 
     def page(self, rows: Sequence[Item], key: Callable[[Item], Any]) -> Page[Item]:
@@ -52,6 +62,28 @@ class PageRequest:
 Paging = Annotated[PageRequest, Depends(PageRequest)]
 
 
+def text(value: Any) -> str:
+    """A text that Postgres can compare with. ValueError otherwise."""
+    if not isinstance(value, str) or "\0" in value or not value.isprintable():
+        raise ValueError(value)
+    return value
+
+
+def number(value: Any) -> int:
+    """An integer that fits a column. ValueError otherwise."""
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise ValueError(value)
+    return value
+
+
+def moment(value: Any) -> datetime:
+    """A time with its zone. ValueError otherwise."""
+    found = datetime.fromisoformat(text(value))
+    if found.tzinfo is None:
+        raise ValueError(value)
+    return found
+
+
 def _encode(values: Any) -> str:
     listed = list(values) if isinstance(values, tuple | list) else [values]
     return base64.urlsafe_b64encode(json.dumps(listed, separators=(",", ":")).encode()).decode().rstrip("=")
@@ -60,7 +92,7 @@ def _encode(values: Any) -> str:
 def _decode(token: str) -> list[Any]:
     try:
         values = json.loads(base64.urlsafe_b64decode(token + "=" * (-len(token) % 4)))
-    except (binascii.Error, ValueError) as error:
+    except (binascii.Error, ValueError, RecursionError) as error:
         raise InvalidRequest("query.page_token", "not a token of this list") from error
     if not isinstance(values, list):
         raise InvalidRequest("query.page_token", "not a token of this list")

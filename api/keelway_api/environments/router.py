@@ -27,8 +27,7 @@ Name = Annotated[str, Path(pattern=MODEL_NAME)]
 @router.get("")
 async def list_environments(scope: Reader, session: Session, paging: Paging) -> Page[Environment]:
     """Environments by name, each with its newest version."""
-    cursor = paging.after(str)
-    rows = await service.list_environments(session, scope, after=cursor[0] if cursor else None, limit=paging.limit + 1)
+    rows = await service.list_environments(session, scope, after=paging.after_text(), limit=paging.limit + 1)
     return paging.page(rows, lambda environment: environment.name)
 
 

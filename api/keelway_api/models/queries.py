@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from uuid import UUID
 
 from sqlalchemy import Select, func, select, tuple_
@@ -54,7 +55,7 @@ async def newest_versions(
 
 
 async def models(
-    session: AsyncSession, workspace_id: UUID, *, before: tuple[str, str] | None, limit: int
+    session: AsyncSession, workspace_id: UUID, *, before: tuple[datetime, UUID] | None, limit: int
 ) -> Sequence[ModelTable]:
     """Models, newest first, before (created_at, id)."""
     wanted = select(ModelTable).where(ModelTable.workspace_id == workspace_id)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import APIRouter, Path, Request, Response
 
@@ -16,7 +17,7 @@ from keelway_api.idempotency import Once
 from keelway_api.manifests import service as manifests
 from keelway_api.manifests.streams import archive_response, file_response
 from keelway_api.models import service
-from keelway_api.pagination import Paging
+from keelway_api.pagination import Paging, moment
 
 router = APIRouter(prefix="/workspaces/{workspace}", tags=["models"])
 Name = Annotated[str, Path(pattern=MODEL_NAME)]
@@ -25,7 +26,7 @@ Name = Annotated[str, Path(pattern=MODEL_NAME)]
 @router.get("/models")
 async def list_models(scope: Reader, session: Session, paging: Paging) -> Page[Model]:
     """Models, newest first, each with its latest ready version."""
-    cursor = paging.after(str, str)
+    cursor = paging.after(moment, UUID)
     rows = await service.list_models(
         session, scope, before=(cursor[0], cursor[1]) if cursor else None, limit=paging.limit + 1
     )

@@ -130,7 +130,7 @@ async def list_versions(
 
 
 async def list_models(
-    session: AsyncSession, scope: Scope, *, before: tuple[str, str] | None, limit: int
+    session: AsyncSession, scope: Scope, *, before: tuple[datetime, UUID] | None, limit: int
 ) -> list[tuple[tuple[datetime, str], Model]]:
     """Models, newest first, each with its paging key and its latest ready version."""
     rows = await queries.models(session, scope.workspace_id, before=before, limit=limit)

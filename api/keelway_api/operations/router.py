@@ -42,14 +42,14 @@ async def list_operations(
     subject: str | None = None,
 ) -> Page[Operation]:
     """Operations you may see, newest first."""
-    cursor = paging.after(str)
+    cursor = paging.after(UUID)
     rows = await service.newest(
         session,
         caller,
         workspace=workspace,
         states=state or [],
         subject=subject,
-        before=UUID(cursor[0]) if cursor else None,
+        before=cursor[0] if cursor else None,
         limit=paging.limit + 1,
     )
     return paging.page(rows, lambda operation: operation.id)

@@ -39,9 +39,8 @@ async def create_service(
 @router.get("")
 async def list_services(scope: Reader, session: Session, request: Request, paging: Paging) -> Page[Service]:
     """Services by name."""
-    cursor = paging.after(str)
     rows = await service.list_services(
-        session, scope, request.app.state.settings, after=cursor[0] if cursor else None, limit=paging.limit + 1
+        session, scope, request.app.state.settings, after=paging.after_text(), limit=paging.limit + 1
     )
     return paging.page(rows, lambda found: found.name)
 

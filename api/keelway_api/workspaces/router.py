@@ -24,8 +24,7 @@ async def create_workspace(body: WorkspaceCreate, session: Session, caller: Call
 @router.get("/workspaces")
 async def list_workspaces(session: Session, caller: Caller, paging: Paging) -> Page[Workspace]:
     """The workspaces you may see, by name."""
-    cursor = paging.after(str)
-    rows = await service.visible(session, caller, after=cursor[0] if cursor else None, limit=paging.limit + 1)
+    rows = await service.visible(session, caller, after=paging.after_text(), limit=paging.limit + 1)
     return paging.page(rows, lambda workspace: workspace.name)
 
 
