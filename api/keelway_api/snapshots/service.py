@@ -57,8 +57,12 @@ async def commit_snapshot(sessions: Sessions, store: BlobStore, scope: Scope, di
         await manifests.check_bytes(sessions, store, row.manifest_id, subject=f"snapshot {digest[:12]}")
     async with sessions.begin() as session:
         row = await get_row(session, scope, digest)
-        row.state = SnapshotState.READY
-        await manifests.seal(session, row.manifest_id)
+        await session.refresh(row, with_for_update=True)
+        if row.state != SnapshotState.READY:
+            row.state = SnapshotState.READY
+            await manifests.seal(session, row.manifest_id)
+            subject = f"snapshots/{digest}"
+            await audit.record(session, scope.principal, "snapshot.commit", subject, workspace_id=scope.workspace_id)
         return await contract(session, row)
 
 

@@ -1,0 +1,60 @@
+"""Snapshots: one content, one name."""
+
+from tests.support.problems import assert_problem
+from tests.support.registry import manifest, open_version, snapshot, unique_bytes
+
+
+def test_the_same_content_is_one_snapshot(api, w):
+    files = {"score.py": unique_bytes(), "helpers/a.py": b"x"}
+    first = snapshot(api.admin, w, files)
+
+    again = api.admin.post(f"{w}/snapshots", json={"files": manifest(dict(reversed(files.items())))}).json()
+
+    assert again["digest"] == first["digest"]
+    assert again["state"] == "ready"
+    assert again["missing"] == []
+
+
+def test_another_path_is_another_snapshot(api, w):
+    data = unique_bytes()
+
+    assert snapshot(api.admin, w, {"a.py": data})["digest"] != snapshot(api.admin, w, {"b.py": data})["digest"]
+
+
+def test_a_snapshot_may_have_many_top_level_entries(api, w):
+    made = snapshot(api.admin, w, {"a.py": b"1", "b.py": b"2", "c/d.py": b"3"})
+
+    assert [file["path"] for file in made["files"]] == ["a.py", "b.py", "c/d.py"]
+    assert made["size_bytes"] == 3
+
+
+def test_commit_names_the_files_that_are_missing(api, w):
+    made = api.admin.post(f"{w}/snapshots", json={"files": manifest({"a.py": unique_bytes()})}).json()
+
+    problem = assert_problem(api.admin.post(f"{w}/snapshots/{made['digest']}/commit"), "blobs-missing")
+
+    assert problem["paths"] == ["a.py"]
+    assert api.admin.get(f"{w}/snapshots/{made['digest']}").json()["state"] == "uploading"
+
+
+def test_committing_twice_is_one_commit(api, w):
+    made = snapshot(api.admin, w, {"a.py": unique_bytes()})
+
+    again = api.admin.post(f"{w}/snapshots/{made['digest']}/commit")
+
+    assert again.json() == made
+    actions = [entry["action"] for entry in api.admin.get(f"{w}/audit").json()["items"]]
+    assert actions == ["snapshot.commit", "snapshot.open", "workspace.create"]
+
+
+def test_a_snapshot_of_another_workspace_is_not_found(api, w):
+    made = snapshot(api.admin, w, {"a.py": unique_bytes()})
+
+    assert_problem(api.admin.get(f"/v1/workspaces/{api.workspace()}/snapshots/{made['digest']}"), "not-found")
+
+
+def test_models_and_snapshots_share_bytes(api, w):
+    data = unique_bytes()
+    snapshot(api.admin, w, {"a.py": data})
+
+    assert open_version(api.admin, w, "m", {"m.pkl": data})["missing"] == []
