@@ -14,6 +14,7 @@ import structlog
 from fastapi import Request
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
@@ -27,6 +28,7 @@ log = structlog.get_logger()
 PUBLIC = re.compile(r"/livez|/readyz|/problems(/[a-z-]+)?")
 REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,100}")
 MAX_JSON_BYTES = 2**20
+CLIENT_LEFT = 499  # for log and metrics only: nobody reads the answer
 MAX_MANIFEST_BYTES = 48 * 2**20  # 100,000 files
 MANIFESTS = re.compile(r"/v1/workspaces/[^/]+/(models/[^/]+/versions|snapshots)")
 LOGS = re.compile(r"/v1/(nodes/[^/]+/(logs|observed)|operations/[^/]+/reports)")
@@ -49,18 +51,25 @@ class Edge:
         request = Request(scope, receive)
         request_id = _request_id(request)
         scope.setdefault("state", {})["request_id"] = request_id
-        started, status = perf_counter(), 500
+        started, status, has_begun = perf_counter(), 500, False
 
         async def answer(message: Message) -> None:
-            nonlocal status
+            nonlocal status, has_begun
             if message["type"] == "http.response.start":
-                status = message["status"]
+                status, has_begun = message["status"], True
                 message["headers"] = [*message["headers"], *_standard_headers(request_id)]
             await send(message)
 
         with bound_contextvars(request_id=request_id):
             try:
                 await self._serve(request, answer)
+            except ClientDisconnect:
+                status = CLIENT_LEFT
+            except Exception as error:  # the edge: whatever it is, it is answered and logged once
+                if has_begun:  # all that is left is to cut the connection, so that a short body is seen as such
+                    log.error("answer cut off", exc_info=error.__cause__ or error)
+                else:
+                    await errors.bug(request, error)(scope, receive, answer)
             finally:
                 metrics.observe(request, status, perf_counter() - started)
                 _log(request, status, perf_counter() - started)
@@ -68,11 +77,14 @@ class Edge:
     async def _serve(self, request: Request, send: Send) -> None:
         try:
             self._check_host(request)
-            if not PUBLIC.fullmatch(request.url.path):
+            # Not request.url.path: that one is put together with the Host header, which the caller writes.
+            path = request.scope["path"]
+            if not PUBLIC.fullmatch(path):
                 await _authenticate(request)
-            receive = _limited(request, _limit_of(request.url.path, self._settings.max_file_bytes))
+            receive = _limited(request, _limit_of(path, self._settings.max_file_bytes))
         except Problem as problem:
-            answer = errors.answer(problem, instance=request.url.path, request_id=request.scope["state"]["request_id"])
+            request_id = request.scope["state"]["request_id"]
+            answer = errors.answer(problem, instance=request.scope["path"], request_id=request_id)
             await answer(request.scope, request.receive, send)
             return
         await self._app(request.scope, receive, send)
@@ -130,8 +142,9 @@ def _standard_headers(request_id: str) -> list[tuple[bytes, bytes]]:
 
 
 def _log(request: Request, status: int, seconds: float) -> None:
-    if PUBLIC.fullmatch(request.url.path) and status < 500:
+    path = request.scope["path"]
+    if PUBLIC.fullmatch(path) and status < 500:
         return
-    fields: dict[str, Any] = {"method": request.method, "path": request.url.path, "status": status}
+    fields: dict[str, Any] = {"method": request.method, "path": path, "status": status}
     principal = getattr(request.state, "principal", None)
     log.info("request", **fields, ms=round(seconds * 1000, 1), actor=principal.name if principal else None)

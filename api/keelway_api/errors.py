@@ -9,7 +9,7 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
 
@@ -250,7 +250,7 @@ def request_id_of(request: Request) -> str:
 
 
 def _for(request: Request, problem: Problem) -> JSONResponse:
-    return answer(problem, instance=request.url.path, request_id=request_id_of(request))
+    return answer(problem, instance=request.scope["path"], request_id=request_id_of(request))
 
 
 def _path_of(location: Sequence[str | int]) -> str:
@@ -268,17 +268,23 @@ async def _on_problem(request: Request, problem: Exception) -> JSONResponse:
 
 async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    errors = [{"path": _path_of(found["loc"]), "message": found["msg"]} for found in error.errors()][:50]
+    errors = [_described(found) for found in error.errors()[:50]]
     first = errors[0] if errors else {"path": "body", "message": "malformed"}
     problem = InvalidRequest(first["path"], first["message"])
     problem.fields = {"errors": errors}
     return _for(request, problem)
 
 
+def _described(found: Any) -> dict[str, str]:
+    if found["type"] == "json_invalid":
+        return {"path": "body", "message": f"not JSON: {found['ctx']['error']}, at character {found['loc'][-1]}"}
+    return {"path": _path_of(found["loc"]), "message": found["msg"]}
+
+
 async def _on_http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     if error.status_code == 404:
-        return _for(request, NotFound("path", request.url.path))
+        return _for(request, NotFound("path", request.scope["path"]))
     if error.status_code == 405:
         return _for(request, MethodNotAllowed(str(error.detail), headers=dict(error.headers or {})))
     return _for(request, InvalidRequest("body", str(error.detail)))  # FastAPI: the body is not JSON at all
@@ -294,13 +300,16 @@ def is_outage(error: BaseException) -> bool:
 
 
 async def _on_database(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, DataError):  # NUL in a text, half a character in JSON, a number that fits no column
+        return _for(request, InvalidRequest("request", "it holds a character or a number that cannot be stored"))
     if not is_outage(error):
-        return await _on_bug(request, error)
+        return bug(request, error)
     log.warning("database away", error=type(error).__name__, request_id=request_id_of(request))
     return _for(request, DependencyAway("postgres"))
 
 
-async def _on_bug(request: Request, error: Exception) -> JSONResponse:
+def bug(request: Request, error: Exception) -> JSONResponse:
+    """The answer to what nobody foresaw: the log has the traceback, the caller its id and nothing else."""
     log.error("internal error", request_id=request_id_of(request), exc_info=error)
     return _for(request, Problem("The log of the API holds the cause under this request id."))
 
@@ -313,4 +322,3 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(DBAPIError, _on_database)
     app.add_exception_handler(PoolTimeout, _on_database)
     app.add_exception_handler(ConnectionError, _on_database)
-    app.add_exception_handler(Exception, _on_bug)

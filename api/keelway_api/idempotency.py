@@ -78,7 +78,7 @@ class OnceRequest:
         return self._request.state.principal.token_id, self._key
 
     async def _digest(self) -> bytes:
-        start = f"{self._request.method} {self._request.url.path}?{self._request.url.query}\n".encode()
+        start = f"{self._request.method} {self._request.scope['path']}?{self._request.url.query}\n".encode()
         return hashlib.sha256(start + await self._request.body()).digest()
 
     async def _reserve(self, session: AsyncSession) -> bool:

@@ -15,7 +15,7 @@ from keelway.contracts.files import FileEntry
 from keelway_api.blobs import BlobStore, verified
 from keelway_api.errors import RangeNotSatisfiable
 
-RANGE = re.compile(r"bytes=(\d*)-(\d*)")
+RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 async def file_response(request: Request, store: BlobStore, file: FileEntry) -> Response:
