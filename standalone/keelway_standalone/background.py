@@ -74,7 +74,9 @@ class BackgroundStack:
             raise
 
     def launch(self) -> None:
-        """Start it without waiting."""
+        """Start it without waiting for it; one that was started before must be ending."""
+        if self._up is not None:
+            self._up.wait(STOP_LIMIT_S)
         ports = ("--port", "0", "--gateway-port", "0")
         up = [sys.executable, "-m", "keelway_standalone", "up", "--data-dir", str(self.data_dir), *ports, *self._more]
         with (self.output or Path(os.devnull)).open("ab") as output:

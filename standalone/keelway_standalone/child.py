@@ -43,7 +43,7 @@ class Program:
     is_ready: Callable[[], bool]
     prepare: Callable[[], None] = nothing
     stop_signal: signal.Signals = signal.SIGTERM
-    stop_grace_s: float = 3.0
+    stop_grace_s: float = 2.5
     start_limit_s: float = 30.0
 
 

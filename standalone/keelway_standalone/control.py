@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import sys
 import urllib.error
@@ -45,6 +46,7 @@ class Control:
         self._secrets = secrets
         self._database_url = secrets.keep("database_url", database_url)
         self._redis_url = secrets.keep("redis_url", redis_url)
+        self._supervised_since = datetime.now(UTC)
 
     def migrations(self) -> tuple[list[str], dict[str, str]]:
         """Command and environment of the migrations."""
@@ -55,31 +57,34 @@ class Control:
         command = [sys.executable, "-m", "keelway_api"]
         return self._program("api", command, self._api_env(), self._api_is_ready)
 
-    def worker(self) -> Program:
-        """The worker, which builds and deploys."""
+    def worker(self, hears: Callable[[], bool]) -> Program:
+        """The worker, which builds and deploys. It is ready when it `hears` the doorbell."""
         command = [sys.executable, "-m", "keelway_workers", "worker"]
-        return self._program("worker", command, self._worker_env(), _at_once)
+        return self._program("worker", command, self._worker_env(), hears)
 
     def supervisor(self) -> Program:
         """The supervisor of this node's replicas. SIGINT makes it stop them before it leaves."""
         command = [sys.executable, "-m", "keelway_workers", "supervisor"]
-        since = datetime.now(UTC)
         return self._program(
             "supervisor",
             command,
             self._supervisor_env(),
-            lambda: self.node_is_ready(since),
+            self._node_is_ready,
+            prepare=self._forget_heartbeats,
             stop_signal=signal.SIGINT,
-            stop_grace_s=7.0,
+            stop_grace_s=6.5,
         )
 
-    def node_is_ready(self, since: datetime) -> bool:
-        """Whether the API counts this node as ready, by a heartbeat that is newer than `since`."""
+    def _forget_heartbeats(self) -> None:
+        self._supervised_since = datetime.now(UTC)
+
+    def _node_is_ready(self) -> bool:
+        """Whether the API counts this node as ready, by a heartbeat of the supervisor that runs now."""
         nodes = self.get("/v1/nodes")
         return any(
             node["name"] == self._addresses.node
             and node["state"] == "ready"
-            and datetime.fromisoformat(node["heartbeat_at"]) > since
+            and datetime.fromisoformat(node["heartbeat_at"]) > self._supervised_since
             for node in (nodes or {}).get("items", [])
         )
 
@@ -92,10 +97,10 @@ class Control:
         return get_json(f"{self._addresses.url}/readyz") is not None
 
     def _program(
-        self, name: str, argv: list[str], env: Mapping[str, str], is_ready: Callable[[], bool], **stop: Any
+        self, name: str, argv: list[str], env: Mapping[str, str], is_ready: Callable[[], bool], **more: Any
     ) -> Program:
         log = self._layout.log(name)
-        return Program(name=name, argv=argv, env=env, cwd=self._layout.node, log=log, is_ready=is_ready, **stop)
+        return Program(name=name, argv=argv, env=env, cwd=self._layout.node, log=log, is_ready=is_ready, **more)
 
     def _file(self, name: str) -> Path:
         return self._secrets.path(name)
@@ -115,7 +120,7 @@ class Control:
             "KEELWAY_ADMIN_TOKEN_FILE": self._file("admin_token"),
             "KEELWAY_WORKER_TOKEN_FILE": self._file("worker_token"),
             "KEELWAY_GATEWAY_TOKEN_FILE": self._file("gateway_token"),
-            "KEELWAY_GATEWAY_URL": at.gateway_url,
+            "KEELWAY_GATEWAY_URL": os.environ.get("KEELWAY_GATEWAY_URL", at.gateway_url),
             "KEELWAY_STATUS_FILE": self._layout.status,
         }
         return networked(self._layout, settings, API_PASSED)
@@ -147,7 +152,3 @@ def get_json(url: str, headers: Mapping[str, str] | None = None) -> Any:
             return json.load(answer)
     except (OSError, ValueError):
         return None
-
-
-def _at_once() -> bool:
-    return True

@@ -98,7 +98,6 @@ class Postgres:
             is_ready=self._answers,
             prepare=self._clear_the_way,
             stop_signal=signal.SIGINT,  # "fast": ends sessions, writes a checkpoint
-            stop_grace_s=2.5,
         )
 
     def settle(self) -> None:

@@ -78,6 +78,15 @@ class Redis:
             prepare=self._write_config,
         )
 
+    def is_heard(self) -> bool:
+        """Whether somebody waits for messages: a worker does, in BRPOP, and nobody else."""
+        try:
+            with self.client() as client:
+                clients = client.info("clients")
+        except (redis.RedisError, OSError):
+            return False
+        return isinstance(clients, dict) and clients["blocked_clients"] > 0
+
     def _write_config(self) -> None:
         write_whole(self.acl, rights(self._secrets.read("redis")))
         write_whole(self.config, CONFIG.format(socket=self.socket, acl=self.acl, folder=self._layout.redis))

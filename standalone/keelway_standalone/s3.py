@@ -73,8 +73,7 @@ class S3:
             is_ready=self._takes_writes,
             prepare=self._prepare,
             start_limit_s=60,
-            # It leaves on SIGTERM within 17 s; killed, it loses nothing that it acknowledged.
-            stop_grace_s=2.5,
+            stop_grace_s=2.5,  # it takes up to 17 s to leave; killed, it loses nothing that it acknowledged
         )
 
     async def settle(self, processes: Processes) -> None:

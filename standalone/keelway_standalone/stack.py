@@ -112,7 +112,7 @@ class Stack:
         await self._migrate()
         api = self._begin(self._control.api())
         await redis
-        own = [api, self._begin(self._control.worker()), self._begin(self._control.supervisor())]
+        own = [api, self._begin(self._control.worker(self._redis.is_heard)), self._begin(self._control.supervisor())]
         await asyncio.gather(*(child.ready() for child in own))
 
     async def _migrate(self) -> None:

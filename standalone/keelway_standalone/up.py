@@ -90,7 +90,8 @@ async def _serve(stack: Stack, run: Run) -> None:
     if not run.services_only:
         _become_current(run)
     say("ready")
-    say(f"API      {run.addresses.url}")
+    if not run.services_only:
+        say(f"API      {run.addresses.url}")
     say(f"gateway  {run.addresses.gateway_url}")
     say("try `keelway whoami` in another terminal; Ctrl-C stops")
     await stack.watch()
@@ -116,8 +117,10 @@ def _on_signals(kill: Callable[[], None]) -> asyncio.Event:
         stopping.set()
 
     loop = asyncio.get_running_loop()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+    for number in (signal.SIGINT, signal.SIGTERM):
         loop.add_signal_handler(number, heard)
+    if signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN:  # nohup: go on without the terminal
+        loop.add_signal_handler(signal.SIGHUP, heard)
     return stopping
 
 

@@ -5,11 +5,13 @@ import pytest
 
 from keelway_standalone.addresses import S3_PORTS, Addresses
 from keelway_standalone.control import Control
-from keelway_standalone.gateway import static_config
+from keelway_standalone.gateway import Gateway, static_config
 from keelway_standalone.layout import Layout
-from keelway_standalone.redis import rights
+from keelway_standalone.postgres import Postgres
+from keelway_standalone.redis import Redis, rights
 from keelway_standalone.s3 import S3, count_identities, fsync_is_set, identities, security
 from keelway_standalone.secrets import MAKERS, Secrets
+from keelway_standalone.stack import STOP_ORDER
 
 ADDRESSES = Addresses(
     port=7300,
@@ -92,7 +94,7 @@ def test_what_the_shell_printed_last_counts():
 
 
 def programs(control, layout, secrets):
-    return [control.api(), control.worker(), control.supervisor(), S3(layout, ADDRESSES, secrets).program()]
+    return [control.api(), control.worker(bool), control.supervisor(), S3(layout, ADDRESSES, secrets).program()]
 
 
 def test_no_secret_stands_in_a_command_or_in_an_environment(control, layout, secrets):
@@ -104,13 +106,13 @@ def test_no_secret_stands_in_a_command_or_in_an_environment(control, layout, sec
 
 
 def test_only_the_api_is_told_where_the_database_and_the_store_are(control):
-    for program in (control.worker(), control.supervisor()):
+    for program in (control.worker(bool), control.supervisor()):
         assert not [name for name in program.env if "DATABASE" in name or "S3" in name or "ADMIN" in name]
 
 
 def test_only_the_worker_and_the_api_are_told_where_redis_is(control):
     assert "KEELWAY_REDIS_URL_FILE" in control.api().env
-    assert "KEELWAY_REDIS_URL_FILE" in control.worker().env
+    assert "KEELWAY_REDIS_URL_FILE" in control.worker(bool).env
     assert "KEELWAY_REDIS_URL_FILE" not in control.supervisor().env
 
 
@@ -123,9 +125,25 @@ def test_an_environment_is_built_and_not_inherited(monkeypatch, control, layout,
         assert not {"AWS_SECRET_ACCESS_KEY", "PYTHONDONTWRITEBYTECODE", "KEELWAY_TOKEN"} & program.env.keys()
 
 
+def test_graces_add_up_to_less_than_fifteen_seconds(control, layout, secrets):
+    programs = [
+        control.api(),
+        control.worker(bool),
+        control.supervisor(),
+        S3(layout, ADDRESSES, secrets).program(),
+        Redis(layout, ADDRESSES, secrets).program(),
+        Gateway(layout, ADDRESSES).program(),
+        Postgres(layout, ADDRESSES, secrets).program(),
+    ]
+    grace_s = {program.name: program.stop_grace_s for program in programs}
+
+    assert {name for names in STOP_ORDER for name in names} == set(grace_s)
+    assert sum(max(grace_s[name] for name in names) for names in STOP_ORDER) < 15
+
+
 def test_what_an_operator_tunes_reaches_the_process_that_reads_it(monkeypatch, layout, secrets):
     monkeypatch.setenv("KEELWAY_LEASE_S", "7")
     control = Control(layout, ADDRESSES, secrets, database_url="", redis_url="")
 
     assert control.api().env["KEELWAY_LEASE_S"] == "7"
-    assert "KEELWAY_LEASE_S" not in control.worker().env
+    assert "KEELWAY_LEASE_S" not in control.worker(bool).env
