@@ -87,7 +87,7 @@ class Clock:
     async def _end_overdue(self, session: AsyncSession) -> None:
         wanted = _open().where(OperationTable.deadline_at < func.now())
         for row in await session.scalars(wanted):
-            error = OperationError(code="deadline-exceeded", message="It did not end in the time it was given.")
+            error = OperationError(code="deadline-passed", message="It did not end in the time it was given.")
             await service.end(session, row, OperationState.FAILED, error=error)
 
     async def _ring_again(self, session: AsyncSession) -> None:

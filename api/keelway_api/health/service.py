@@ -58,9 +58,7 @@ async def redis(celery: Celery) -> str | None:
 
 async def operations_by_state(session: AsyncSession) -> dict[str, int]:
     """How many operations are in each state."""
-    rows = await session.execute(
-        select(OperationTable.state, func.count()).group_by(OperationTable.state)
-    )
+    rows = await session.execute(select(OperationTable.state, func.count()).group_by(OperationTable.state))
     return {state: count for state, count in rows.tuples()}  # noqa: C416 - a Result is no mapping
 
 

@@ -72,7 +72,7 @@ async def submit(
 async def claim(session: AsyncSession, operation_id: UUID, body: ClaimRequest, settings: ApiSettings) -> Claim:
     """The right to work on it: one UPDATE raises the epoch, so that only one of many callers wins.
 
-    Raises OperationNotClaimable.
+    Who asks again with the same owner, since the answer was lost, gets the same claim. Raises OperationNotClaimable.
     """
     row = await session.scalar(
         update(OperationTable)
@@ -91,6 +91,7 @@ async def claim(session: AsyncSession, operation_id: UUID, body: ClaimRequest, s
         )
         .returning(OperationTable)
     )
+    row = row or await _claimed_before(session, operation_id, body.owner)
     if row is None:
         raise OperationNotClaimable(f"Operation {operation_id} is not waiting for a worker.")
     kind = KINDS[row.kind]
@@ -102,6 +103,13 @@ async def claim(session: AsyncSession, operation_id: UUID, body: ClaimRequest, s
         lease_s=settings.lease_s,
         heartbeat_s=settings.lease_s / 3,
         spec=spec,
+    )
+
+
+async def _claimed_before(session: AsyncSession, operation_id: UUID, owner: str) -> OperationTable | None:
+    wanted = select(OperationTable).where(OperationTable.id == operation_id, OperationTable.owner == owner)
+    return await session.scalar(
+        wanted.where(OperationTable.state == OperationState.RUNNING, OperationTable.last_seq == 0).with_for_update()
     )
 
 

@@ -28,10 +28,13 @@ async def append(session: AsyncSession, node: str, logs: Sequence[ReplicaLog]) -
         text = log.text.replace("\0", "")
         await session.execute(
             insert(ReplicaLogTable)
-            .values(
-                service_id=owner, replica=log.replica, offset=log.offset, text=text, size_bytes=len(log.text.encode())
+            .values(service_id=owner, replica=log.replica, offset=log.offset, text=text, size_bytes=len(text.encode()))
+            # A node whose last message was taken but not answered sends again from there, by now with more.
+            .on_conflict_do_update(
+                index_elements=["replica", "offset"],
+                set_={"text": text, "size_bytes": len(text.encode())},
+                where=ReplicaLogTable.size_bytes < len(text.encode()),
             )
-            .on_conflict_do_nothing()
         )
         await _forget_old(session, log.replica, log.offset + len(log.text.encode()))
         await ring(session, f"logs:{owner}")
@@ -60,27 +63,26 @@ async def tail(session: AsyncSession, service_id: UUID, *, replica: str | None, 
 
 
 async def ends(session: AsyncSession, service_id: UUID) -> Offsets:
-    """Where each replica's log ends now."""
-    wanted = select(ReplicaLogTable.replica, func.max(ReplicaLogTable.offset + ReplicaLogTable.size_bytes))
+    """Where the last piece of each replica's log begins."""
+    wanted = select(ReplicaLogTable.replica, func.max(ReplicaLogTable.offset))
     rows = await session.execute(
         wanted.where(ReplicaLogTable.service_id == service_id).group_by(ReplicaLogTable.replica)
     )
-    return {name: int(end) for name, end in rows.tuples()}
+    return {name: int(last) for name, last in rows.tuples()}
 
 
 async def after(
     session: AsyncSession, service_id: UUID, offsets: Offsets, *, replica: str | None
 ) -> list[tuple[str, int, str]]:
-    """New pieces as (replica, end, text), in the order they came."""
+    """Pieces behind those at `offsets` as (replica, offset, text), in the order they came.
+
+    By where they begin and not by where the last one ended: bytes that are no text took more room when they were sent.
+    """
     wanted = select(ReplicaLogTable).where(ReplicaLogTable.service_id == service_id)
     if replica:
         wanted = wanted.where(ReplicaLogTable.replica == replica)
     rows = await session.scalars(wanted.order_by(ReplicaLogTable.at, ReplicaLogTable.offset))
-    return [
-        (row.replica, row.offset + row.size_bytes, row.text)
-        for row in rows
-        if row.offset >= offsets.get(row.replica, 0)
-    ]
+    return [(row.replica, row.offset, row.text) for row in rows if row.offset > offsets.get(row.replica, -1)]
 
 
 async def _replicas(session: AsyncSession, service_id: UUID) -> list[str]:
