@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 import urllib.error
 import urllib.request
@@ -19,6 +20,7 @@ OPEN_WITHIN_S = 30.0
 PROBE_PAUSE_S = 0.05
 PROBE_TIMEOUT_S = 2.0
 TRACEBACK = "Traceback (most recent call last):"
+SCRIPT_FAILED = '"event":"script failed"'
 NOT_YET_LOADING = {ReplicaState.PENDING, ReplicaState.STOPPED}
 
 
@@ -66,9 +68,11 @@ def _tell(attempt: Attempt, replicas: list[Replica], told: dict[str, str]) -> No
 
 
 def _failure(replica: Replica) -> WorkFailed:
+    how = replica.reason or "ended before it was ready"
+    why = script_error(replica.log_tail)
     return WorkFailed(
         "replica-failed",
-        f"replica {replica.name} {replica.reason or 'ended before it was ready'}",
+        f"replica {replica.name} {how}" + (f": {why}" if why else ""),
         details={
             "replica": replica.name,
             "exit_code": replica.exit_code,
@@ -76,6 +80,19 @@ def _failure(replica: Replica) -> WorkFailed:
         },
         log_tail=replica.log_tail,
     )
+
+
+def script_error(lines: list[str]) -> str | None:
+    """What the runtime wrote of a script that could not be loaded, e.g. `ValueError: no such feature`."""
+    for line in reversed(lines):
+        if SCRIPT_FAILED not in line:
+            continue
+        try:
+            event = json.loads(line)
+            return f"{event['error']}: {event['message']}"
+        except (ValueError, KeyError, TypeError):  # the script printed into it
+            return None
+    return None
 
 
 def cut_traceback(lines: list[str]) -> str | None:

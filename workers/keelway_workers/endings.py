@@ -7,7 +7,7 @@ import signal
 SPECIAL = {
     0: "ended by itself (exit code 0)",
     2: "could not be served with its settings (exit code 2)",
-    3: "could not load its script: init() or an import failed (exit code 3)",
+    3: "could not load its script (exit code 3)",
     -signal.SIGKILL: "was killed (SIGKILL), perhaps because memory ran out",
 }
 

@@ -195,8 +195,11 @@ def is_passing(error: Exception) -> bool:
 
 
 def owner() -> str:
-    """Which process works on an operation, for people who look for it."""
-    return f"{socket.gethostname()}/{os.getpid()}"
+    """Which process works on an operation, for people who look for it, and which try of it this is.
+
+    The API gives a claim again to the owner it gave it to: no two attempts may have one name.
+    """
+    return f"{socket.gethostname()}/{os.getpid()}/{uuid.uuid4().hex[:8]}"
 
 
 def run_operation(operation_id: str, *, settings: WorkerSettings, client: Client, handlers: dict[str, Handler]) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from keelway.contracts.services import Replica, ReplicaList, ReplicaState
 from keelway_workers.operation import Attempt
 
-WAIT_S = 5.0  # for one answer: a cancelled operation is noticed after it at the latest
+WAIT_S = 2.0  # for one answer: a cancelled operation is noticed after it at the latest
 PAUSE_S = 0.05  # an API that answers without waiting must not be asked in a tight loop
 
 
