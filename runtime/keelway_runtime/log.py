@@ -18,6 +18,7 @@ import orjson
 request_id: ContextVar[str] = ContextVar("keelway_request_id", default="")
 
 _OURS = str(Path(__file__).parent)
+_HEADER = "Traceback (most recent call last):\n"
 
 
 def event(name: str, **fields: Any) -> None:
@@ -48,11 +49,15 @@ def flush() -> None:
 
 
 def user_traceback(error: BaseException) -> str:
-    """The error as Python prints it, from the first frame that is neither ours nor the import system's."""
+    """The error as Python prints it, from the first frame that is neither ours nor the import system's.
+
+    A script that does not parse has no frame of its own, only a place: it begins as every other traceback, to be found.
+    """
     frames = error.__traceback__
     while frames is not None and _is_machinery(frames.tb_frame.f_code.co_filename):
         frames = frames.tb_next
-    return "".join(traceback.format_exception(type(error), error, frames))
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    return text if text.startswith(_HEADER) else _HEADER + text
 
 
 class EventHandler(logging.Handler):

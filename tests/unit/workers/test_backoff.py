@@ -23,7 +23,7 @@ def test_a_minute_of_health_begins_again():
 
 
 def test_endings_are_told_in_words():
-    assert "init() or an import failed" in how_it_ended(3)
+    assert "could not load its script" in how_it_ended(3)
     assert "memory" in how_it_ended(-9)
     assert how_it_ended(-11) == "was ended by SIGSEGV"
     assert how_it_ended(1) == "ended with exit code 1"

@@ -13,7 +13,7 @@ import pytest
 
 from keelway.contracts.operations import OperationState
 from keelway.contracts.services import DeploySpec
-from keelway_workers.deploy import cut_traceback, deploy
+from keelway_workers.deploy import cut_traceback, deploy, script_error
 from keelway_workers.operation import run_operation
 from tests.unit.workers.plane import Plane, replica_spec
 
@@ -91,7 +91,7 @@ def test_a_script_that_cannot_be_loaded_fails_the_deploy_with_its_traceback(
     assert error.code == "replica-failed"
     assert error.details["exit_code"] == 3
     assert error.details["traceback"].endswith("ValueError: no such feature")
-    assert "init() or an import failed" in error.message
+    assert error.message.endswith("could not load its script (exit code 3): ValueError: no such feature")
     assert not plane.activated.is_set()
 
 
@@ -131,3 +131,11 @@ def test_a_traceback_is_cut_from_the_lines_around_it():
 
     assert cut_traceback(lines) == "\n".join(lines[1:5])
     assert cut_traceback(["nothing"]) is None
+
+
+def test_the_error_of_a_script_is_read_from_what_the_runtime_wrote_last():
+    said = '{"time":"t","event":"script failed","error":"KeyError","message":"\'x\'"}'
+
+    assert script_error(['{"event":"script failed"}', said, "Traceback ..."]) == "KeyError: 'x'"
+    assert script_error([said + "half a line of the script"]) is None
+    assert script_error(["nothing"]) is None
