@@ -37,6 +37,7 @@ from keelway_api.workspaces import service as workspaces
 
 OPEN = (OperationState.QUEUED, OperationState.RUNNING, OperationState.CANCELLING)
 HELD = (OperationState.RUNNING, OperationState.CANCELLING)
+HEARTBEAT_AT_MOST_S = 2.0  # the answer to a heartbeat is how a worker hears that somebody cancelled
 
 
 async def submit(
@@ -101,7 +102,7 @@ async def claim(session: AsyncSession, operation_id: UUID, body: ClaimRequest, s
         operation=await contract(session, row),
         epoch=row.epoch,
         lease_s=settings.lease_s,
-        heartbeat_s=settings.lease_s / 3,
+        heartbeat_s=min(settings.lease_s / 3, HEARTBEAT_AT_MOST_S),
         spec=spec,
     )
 
