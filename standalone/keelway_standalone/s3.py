@@ -27,6 +27,7 @@ from keelway_standalone.secrets import Secrets
 
 BUCKET = "keelway"
 PROBE = "ready"
+PROBE_S = 0.8
 REGION = "us-east-1"
 ACTIONS = ["Admin", "Read", "Write", "List", "Tagging"]
 JWT_TABLES = {
@@ -49,6 +50,7 @@ class S3:
         self.endpoint = addresses.s3_endpoint
         self.folder = layout.s3
         self.identities = layout.s3 / "identities.json"
+        self._probe_s = PROBE_S
 
     def client(self, *, timeout_s: float = 10.0) -> minio.Minio:
         """A client that fails at once instead of retrying."""
@@ -120,6 +122,7 @@ class S3:
                 path.unlink(missing_ok=True)
 
     def _prepare(self) -> None:
+        self._probe_s = PROBE_S
         self.remove_sockets()
         owner_dir(self.folder / "data")
         write_whole(self.identities, identities(self._secrets))
@@ -145,8 +148,11 @@ class S3:
 
     def _takes_writes(self) -> bool:
         """Whether an object can be written: buckets work a while before the volumes do."""
+        # A write that came before there are volumes hangs for seconds, the next one does not: be short at first. On
+        # a disk that is slow to sync every write takes long: be patient later.
+        self._probe_s = min(self._probe_s * 1.5, 10.0)
         try:
-            client = self.client(timeout_s=1.0)  # a first write that came too early may hang for long
+            client = self.client(timeout_s=self._probe_s)
             if not client.bucket_exists(BUCKET):
                 client.make_bucket(BUCKET)
             client.put_object(BUCKET, PROBE, io.BytesIO(b"ready"), 5)
