@@ -21,7 +21,8 @@ def measure(world: World) -> list[Row]:
             time.sleep(PAUSE_S)
             made = client.environments.build("bench", environment.version)
             ended = client.operations.wait(made.id)
-            assert ended.started_at and ended.ended_at
+            assert ended.started_at
+            assert ended.ended_at
             # Both times are Postgres' own, so that no clock is compared with another.
             claims.append((ended.started_at - ended.created_at).total_seconds())
             ends.append((ended.ended_at - ended.created_at).total_seconds())

@@ -10,6 +10,8 @@ from pydantic import Field
 
 from keelway.contracts.base import Answer, Description, Request, WorkspaceName
 
+MAX_LIFE_S = 10 * 365 * 86_400  # of a token that is not meant to live for ever
+
 
 class Role(StrEnum):
     """What a token may do in a workspace. Each of the first four includes those before it."""
@@ -50,7 +52,7 @@ class TokenCreate(Request):
 
     name: Annotated[str, Field(min_length=1, max_length=128)]
     grants: Annotated[list[Grant], Field(min_length=1, max_length=64)]
-    expires_in_s: Annotated[int, Field(gt=0)] | None = None
+    expires_in_s: Annotated[int, Field(gt=0, le=MAX_LIFE_S)] | None = None
 
 
 class Token(Answer):

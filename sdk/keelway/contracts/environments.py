@@ -16,7 +16,9 @@ PythonVersion = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+(\.\d+)?$")]
 class EnvironmentVersionCreate(Request):
     """What an environment consists of: conda YAML or pip requirements, as text."""
 
-    conda_file: Text | None = Field(default=None, description="a conda environment file: python version and a pip section")
+    conda_file: Text | None = Field(
+        default=None, description="a conda environment file: python version and a pip section"
+    )
     pip_requirements: Text | None = Field(default=None, description="requirements.txt lines")
     python_version: PythonVersion | None = Field(default=None, description="overrides what the conda file asks for")
     environment_variables: dict[str, str] = Field(default_factory=dict)

@@ -117,7 +117,11 @@ class Report(Request):
     epoch: int
     seq: Annotated[int, Field(ge=1)]
     state: OperationState = OperationState.RUNNING
-    step: Annotated[str, Field(max_length=200)] | None = Field(default=None, description="a new step begins, the old one ends")
-    log: Annotated[str, Field(max_length=1_048_576)] | None = Field(default=None, description="text to append to the log")
+    step: Annotated[str, Field(max_length=200)] | None = Field(
+        default=None, description="a new step begins, the old one ends"
+    )
+    log: Annotated[str, Field(max_length=1_048_576)] | None = Field(
+        default=None, description="text to append to the log"
+    )
     result: dict[str, Any] | None = None
     error: OperationError | None = None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
 from keelway.contracts.files import FileEntry, checked_path
 from keelway.contracts.models import Model, ModelVersion, ModelVersionCreate, ModelVersionUpload, ResourceRequirements
