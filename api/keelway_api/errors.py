@@ -9,9 +9,11 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import iter_route_contexts
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 
 from keelway.contracts.problems import PROBLEMS
 
@@ -286,8 +288,15 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == 404:
         return _for(request, NotFound("path", request.scope["path"]))
     if error.status_code == 405:
-        return _for(request, MethodNotAllowed(str(error.detail), headers=dict(error.headers or {})))
+        return _for(request, MethodNotAllowed(str(error.detail), headers={"Allow": _allowed(request)}))
     return _for(request, InvalidRequest("body", str(error.detail)))  # FastAPI: the body is not JSON at all
+
+
+def _allowed(request: Request) -> str:
+    """All methods of a path: Starlette names only those of the first route that has it."""
+    contexts = [route for route in iter_route_contexts(request.app.routes) if route.path]
+    has = [route for route in contexts if compile_path(route.path or "")[0].match(request.scope["path"])]
+    return ", ".join(sorted({method for route in has for method in route.methods or ()}))
 
 
 def is_outage(error: BaseException) -> bool:
