@@ -20,7 +20,7 @@ async def append(session: AsyncSession, row: OperationTable, text: str) -> None:
     """Add text to the log of an operation that is locked by this transaction. What is past the cap is dropped."""
     clean = text.replace("\0", "")  # Postgres text cannot hold NUL
     room = MAX_BYTES - row.log_bytes
-    if room <= 0 or not clean:
+    if room < 0 or not clean:  # less than none: the note stands there already
         return
     data = clean.encode()
     if len(data) > room:
@@ -40,27 +40,32 @@ async def after(session: AsyncSession, operation_id: UUID, offset: int) -> list[
     return [(row.offset + len(row.text.encode()), row.text) for row in rows]
 
 
-async def whole(sessions: Sessions, store: BlobStore, row: OperationTable) -> str:
+async def whole(sessions: Sessions, store: BlobStore, operation_id: UUID) -> str:
     """All that is known of an operation's log."""
-    if row.log_tail is not None:
-        try:
-            return await store.get_text(_key(row.id))
-        except FileNotFoundError:
-            return row.log_tail
+    row, pieces = await _now(sessions, operation_id, 0)
+    if row.log_tail is None:
+        return "".join(text for _, text in pieces)
+    try:
+        return await store.get_text(_key(operation_id))
+    except FileNotFoundError:
+        return row.log_tail
+
+
+async def _now(sessions: Sessions, operation_id: UUID, offset: int) -> tuple[OperationTable, list[tuple[int, str]]]:
+    """The row and its pieces at one moment: between two it may be archived, and both would look empty."""
     async with sessions() as session:
-        return "".join(text for _, text in await after(session, row.id, 0))
+        await session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+        return await session.get_one(OperationTable, operation_id), await after(session, operation_id, offset)
 
 
 async def news(
     sessions: Sessions, store: BlobStore, operation_id: UUID, offset: int
 ) -> tuple[list[tuple[int, str]], bool]:
     """What was written from `offset` on as (end, text), and True when nothing more will come."""
-    async with sessions() as session:
-        row = await session.get_one(OperationTable, operation_id)
-        pieces = await after(session, operation_id, offset)
+    row, pieces = await _now(sessions, operation_id, offset)
     if row.log_tail is None:
         return pieces, row.ended_at is not None
-    rest = (await whole(sessions, store, row)).encode()[offset:]
+    rest = (await whole(sessions, store, operation_id)).encode()[offset:]
     return ([(offset + len(rest), rest.decode(errors="ignore"))] if rest else []), True
 
 

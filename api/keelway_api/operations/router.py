@@ -102,9 +102,9 @@ async def show_logs(
 ) -> Response:
     """What it wrote: as text, or with `follow=true` as server-sent events that end when it ends."""
     async with sessions() as session:
-        row = await service.find(session, caller, operation_id)
+        await service.find(session, caller, operation_id)
     if not follow:
-        return PlainTextResponse(await logs.whole(sessions, request.app.state.blobs, row))
+        return PlainTextResponse(await logs.whole(sessions, request.app.state.blobs, operation_id))
     offset = last_event_id
 
     async def look() -> tuple[sse.Pieces, bool]:

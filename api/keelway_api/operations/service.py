@@ -33,6 +33,7 @@ from keelway_api.operations import logs
 from keelway_api.operations.kinds import KINDS
 from keelway_api.operations.tables import OperationTable
 from keelway_api.settings import ApiSettings
+from keelway_api.storable import storable
 from keelway_api.workspaces import service as workspaces
 
 OPEN = (OperationState.QUEUED, OperationState.RUNNING, OperationState.CANCELLING)
@@ -142,10 +143,12 @@ async def report(session: AsyncSession, operation_id: UUID, body: Report) -> Ope
         raise InvalidRequest("body.state", "a report says running, succeeded, failed or cancelled")
     row.last_seq = body.seq
     if body.step:
-        row.steps = _with_step(row.steps, body.step)
+        row.steps = _with_step(row.steps, storable(body.step))
     if body.log:
         await logs.append(session, row, body.log)
-    if body.state in TERMINAL:
+    if row.state == OperationState.CANCELLING and body.state == OperationState.FAILED:
+        await end(session, row, OperationState.CANCELLED)  # it was asked to stop: how it did is of no interest
+    elif body.state in TERMINAL:
         await end(session, row, body.state, result=body.result, error=body.error)
     elif body.step and (progressed := KINDS[row.kind].progressed):
         await progressed(session, row)
@@ -163,8 +166,8 @@ async def end(
 ) -> None:
     """The one place where an operation becomes terminal, with all that follows from it."""
     row.state = state
-    row.result = result
-    row.error = error.model_dump() if error else None
+    row.result = storable(result)
+    row.error = storable(error.model_dump()) if error else None
     row.lease_until = None
     row.ended_at = await _now(session)
     row.steps = _with_step(row.steps, None)
@@ -255,7 +258,10 @@ async def newest(
     """Operations that this principal may see, newest first."""
     wanted = _newest(principal).limit(limit)
     if workspace:
-        wanted = wanted.where(OperationTable.workspace_id == (await workspaces.find(session, workspace)).id)
+        found = await workspaces.find(session, workspace)
+        if not principal.sees(found.id):
+            raise NotFound("workspace", workspace)
+        wanted = wanted.where(OperationTable.workspace_id == found.id)
     if states:
         wanted = wanted.where(or_(*(OperationTable.state == state for state in states)))
     if subject:
@@ -291,7 +297,8 @@ async def contract(session: AsyncSession, row: OperationTable) -> Operation:
 
 
 async def _locked(session: AsyncSession, operation_id: UUID) -> OperationTable:
-    row = await session.get(OperationTable, operation_id, with_for_update=True)
+    # Read anew: what this session knew of it before it got the lock may have changed while it waited.
+    row = await session.get(OperationTable, operation_id, with_for_update=True, populate_existing=True)
     if row is None:
         raise NotFound("operation", str(operation_id))
     return row
