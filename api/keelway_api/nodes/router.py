@@ -57,9 +57,9 @@ async def desired(
 
 
 @router.put("/{name}/observed", status_code=204, dependencies=[workers])
-async def observed(name: Name, body: NodeObserved, session: Session, request: Request) -> None:
+async def observed(name: Name, body: NodeObserved, sessions: SessionFactory, request: Request) -> None:
     """For nodes: what runs here. The node's heartbeat."""
-    await observation.observed(session, name, body, request.app.state.settings)
+    await observation.observed(sessions, name, body, request.app.state.settings)
 
 
 @router.post("/{name}/logs", status_code=204, dependencies=[workers])

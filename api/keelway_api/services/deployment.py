@@ -25,6 +25,7 @@ from keelway_api.auth.dependencies import Scope
 from keelway_api.auth.principal import Principal
 from keelway_api.bell import ring
 from keelway_api.environments import service as environments
+from keelway_api.errors import WrongState
 from keelway_api.manifests import service as manifests
 from keelway_api.models import service as models
 from keelway_api.nodes import service as nodes
@@ -35,6 +36,7 @@ from keelway_api.services import queries, service
 from keelway_api.services.tables import ReplicaTable, RevisionTable, ServiceTable
 from keelway_api.settings import ApiSettings
 from keelway_api.snapshots.tables import SnapshotTable
+from keelway_api.storable import storable
 from keelway_api.workspaces import service as workspaces
 
 NOBODY = Principal("", "keelway", ())
@@ -70,11 +72,13 @@ async def _model_files(session: AsyncSession, scope: Scope, reference: str) -> M
 async def place(session: AsyncSession, operation_id: UUID, body: PlaceReplicas) -> ReplicaList:
     """The replicas of this operation's revision are wanted on this node. Asking again changes nothing.
 
-    Raises StaleAttempt.
+    Raises StaleAttempt, WrongState, NotFound for a node that never registered.
     """
     operation = await operations.require_attempt(session, operation_id, body.epoch)
+    _require_under_way(operation)
     owner, revision = await _locked(session, operation)
-    revision.image = body.image
+    await nodes.find(session, body.node)
+    revision.image = storable(body.image)
     there = list(await queries.wanted_replicas(session, revision.id))
     await service.unwant(session, [replica for replica in there if replica.node != body.node])
     here = [replica for replica in there if replica.node == body.node]
@@ -98,7 +102,11 @@ def _new_replica(owner: ServiceTable, revision: RevisionTable, node: str, index:
 
 
 async def replicas(session: AsyncSession, operation: OperationTable) -> ReplicaList:
-    """What this operation waits for: the wanted replicas of a deployment, whatever is left for a deletion."""
+    """What this operation waits for: the wanted replicas of a deployment, whatever is left for a deletion.
+
+    Raises WrongState for an operation that has none.
+    """
+    _require_kind(operation, OperationKind.DEPLOY, OperationKind.DELETE)
     if operation.kind == OperationKind.DELETE:
         rows = await queries.replicas_of(session, UUID(operation.spec["service_id"]))
     else:
@@ -110,13 +118,26 @@ async def replicas(session: AsyncSession, operation: OperationTable) -> ReplicaL
 
 
 async def activate(session: AsyncSession, operation_id: UUID, body: Activate) -> None:
-    """All traffic goes to this operation's revision. Raises StaleAttempt."""
+    """All traffic goes to this operation's revision. Raises StaleAttempt, WrongState."""
     operation = await operations.require_attempt(session, operation_id, body.epoch)
+    _require_under_way(operation)
     owner, revision = await _locked(session, operation)
     for other in await queries.revisions_of(session, owner.id):
         other.traffic = 100 if other.id == revision.id else 0
     await session.flush()
     await ring(session, "gateway")
+
+
+def _require_kind(operation: OperationTable, *kinds: OperationKind) -> None:
+    if operation.kind not in kinds:
+        raise WrongState(f"Operation {operation.id}", f"of kind {operation.kind}", f"kind {' or '.join(kinds)}")
+
+
+def _require_under_way(operation: OperationTable) -> None:
+    """A deployment that nobody has cancelled: what is being deleted must not get new replicas or traffic."""
+    _require_kind(operation, OperationKind.DEPLOY)
+    if operation.state != OperationState.RUNNING:
+        raise WrongState(f"Operation {operation.id}", operation.state, "a deployment that goes on")
 
 
 async def _locked(session: AsyncSession, operation: OperationTable) -> tuple[ServiceTable, RevisionTable]:
@@ -166,7 +187,7 @@ class Deployments:
         owner = await queries.service_locked(session, UUID(operation.spec["service_id"]))
         if owner is None:
             return
-        if operation.state == OperationState.SUCCEEDED:
+        if operation.state == OperationState.SUCCEEDED and not owner.is_deleting:
             owner.observed_generation, owner.failure = owner.generation, ""
         else:
             await self._give_up(session, owner, operation)

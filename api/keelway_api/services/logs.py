@@ -25,19 +25,24 @@ async def append(session: AsyncSession, node: str, logs: Sequence[ReplicaLog]) -
         owner = owners.get(log.replica)
         if owner is None or not log.text:
             continue
-        text = log.text.replace("\0", "")
+        data = log.text.encode()
+        start, end = max(log.offset, await _end(session, log.replica)), log.offset + len(data)
+        if start >= end:
+            continue
+        text = data[start - log.offset :].decode(errors="replace").replace("\0", "")
         await session.execute(
             insert(ReplicaLogTable)
-            .values(service_id=owner, replica=log.replica, offset=log.offset, text=text, size_bytes=len(text.encode()))
-            # A node whose last message was taken but not answered sends again from there, by now with more.
-            .on_conflict_do_update(
-                index_elements=["replica", "offset"],
-                set_={"text": text, "size_bytes": len(text.encode())},
-                where=ReplicaLogTable.size_bytes < len(text.encode()),
-            )
+            .values(service_id=owner, replica=log.replica, offset=start, text=text, size_bytes=end - start)
+            .on_conflict_do_nothing()
         )
-        await _forget_old(session, log.replica, log.offset + len(log.text.encode()))
+        await _forget_old(session, log.replica, end)
         await ring(session, f"logs:{owner}")
+
+
+async def _end(session: AsyncSession, replica: str) -> int:
+    """Up to where its log is known: a node whose last message was taken but not answered sends again, by now more."""
+    wanted = select(func.max(ReplicaLogTable.offset + ReplicaLogTable.size_bytes))
+    return await session.scalar(wanted.where(ReplicaLogTable.replica == replica)) or 0
 
 
 async def _forget_old(session: AsyncSession, replica: str, end: int) -> None:
@@ -57,7 +62,7 @@ async def tail(session: AsyncSession, service_id: UUID, *, replica: str | None, 
             ReplicaLogTable.service_id == service_id, ReplicaLogTable.replica == name
         )
         text = "".join(await session.scalars(wanted.order_by(ReplicaLogTable.offset)))
-        kept = "".join(text.splitlines(keepends=True)[-lines:])
+        kept = "".join(text.splitlines(keepends=True)[-lines:] if lines else [])
         parts.append(kept if len(names) == 1 else f"==> {name} <==\n{kept}")
     return "\n".join(parts)
 

@@ -10,11 +10,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.services import NodeDesired, NodeObserved, ObservedReplica, ReplicaState
 from keelway_api.bell import ring
+from keelway_api.db import Sessions, forgo_sync
 from keelway_api.nodes import service as nodes
 from keelway_api.nodes.tables import NodeTable
 from keelway_api.services import deployment, queries, service
 from keelway_api.services.tables import ReplicaTable, RevisionTable, ServiceTable
 from keelway_api.settings import ApiSettings
+from keelway_api.storable import storable
 
 
 async def desired(session: AsyncSession, node: str) -> NodeDesired:
@@ -34,9 +36,17 @@ async def desired(session: AsyncSession, node: str) -> NodeDesired:
     return NodeDesired(generation=row.generation, replicas=specs)
 
 
-async def observed(session: AsyncSession, node: str, body: NodeObserved, settings: ApiSettings) -> None:
+async def observed(sessions: Sessions, node: str, body: NodeObserved, settings: ApiSettings) -> None:
     """Take over what a node sees. What it does not list any more and nobody wants is gone. Raises NotFound."""
-    await nodes.heard(session, node, body.generation)
+    # A transaction of its own: deployments lock a service and then its nodes, so nobody may wait the other way round.
+    async with sessions.begin() as session:
+        await forgo_sync(session)
+        await nodes.heard(session, node, body.generation)
+    async with sessions.begin() as session:
+        await _take_over_all(session, node, body, settings)
+
+
+async def _take_over_all(session: AsyncSession, node: str, body: NodeObserved, settings: ApiSettings) -> None:
     rows = list(await session.scalars(select(ReplicaTable).where(ReplicaTable.node == node)))
     seen = {replica.name: replica for replica in body.replicas}
     touched = {row.service_id for row in rows if _differs(row, seen.get(row.name), body.generation)}
@@ -56,12 +66,12 @@ def _differs(row: ReplicaTable, seen: ObservedReplica | None, generation: int) -
 def _values(seen: ObservedReplica) -> dict[str, object]:
     return {
         "state": seen.state.value,
-        "reason": seen.reason,
-        "url": seen.url,
+        "reason": storable(seen.reason),
+        "url": storable(seen.url),
         "pid": seen.pid,
         "restarts": seen.restarts,
         "exit_code": seen.exit_code,
-        "log_tail": seen.log_tail,
+        "log_tail": storable(seen.log_tail),
         "started_at": seen.started_at,
     }
 

@@ -12,10 +12,10 @@ from keelway_api.errors import NotFound
 from keelway_api.services.tables import ReplicaTable, RevisionTable, ServiceTable
 
 
-async def service_named(session: AsyncSession, workspace_id: UUID, name: str, *, lock: bool = False) -> ServiceTable:
+async def service_named(session: AsyncSession, workspace_id: UUID, name: str) -> ServiceTable:
     """The service of that name. Raises NotFound."""
     wanted = select(ServiceTable).where(ServiceTable.workspace_id == workspace_id, ServiceTable.name == name)
-    row = await session.scalar(wanted.with_for_update() if lock else wanted)
+    row = await session.scalar(wanted)
     if row is None:
         raise NotFound("service", name)
     return row
@@ -23,7 +23,8 @@ async def service_named(session: AsyncSession, workspace_id: UUID, name: str, *,
 
 async def service_locked(session: AsyncSession, service_id: UUID) -> ServiceTable | None:
     """The service, locked before anything of it is: that order keeps reports and observations from deadlock."""
-    return await session.get(ServiceTable, service_id, with_for_update=True)
+    wanted = select(ServiceTable).where(ServiceTable.id == service_id).with_for_update()
+    return await session.scalar(wanted.execution_options(populate_existing=True))
 
 
 async def revisions_of(session: AsyncSession, service_id: UUID) -> Sequence[RevisionTable]:

@@ -25,7 +25,7 @@ from keelway_api.auth.dependencies import Scope
 from keelway_api.bell import ring
 from keelway_api.environments import service as environments
 from keelway_api.environments.tables import EnvironmentTable, EnvironmentVersionTable
-from keelway_api.errors import AlreadyExists, InvalidRequest
+from keelway_api.errors import AlreadyExists, InvalidRequest, NotFound
 from keelway_api.manifests import service as manifests
 from keelway_api.models import service as models
 from keelway_api.nodes import service as nodes
@@ -128,10 +128,15 @@ async def list_services(
 
 async def delete(session: AsyncSession, scope: Scope, name: str, settings: ApiSettings) -> Operation:
     """Take it off the gateway now and stop its replicas. Asking again answers the operation that is under way."""
-    service = await queries.service_named(session, scope.workspace_id, name, lock=True)
-    for operation in await operations.open_on(session, scope.workspace_id, _subject(service)):
-        if operation.kind == OperationKind.DELETE:
-            return await operations.contract(session, operation)
+    found = await queries.service_named(session, scope.workspace_id, name)
+    # Operations before their service, in the order in which reports lock them: else one of both would be turned away.
+    under_way = await operations.open_on(session, scope.workspace_id, _subject(found))
+    service = await queries.service_locked(session, found.id)
+    if service is None:
+        raise NotFound("service", name)
+    if deletion := await _deletion(session, service):
+        return await operations.contract(session, deletion)
+    for operation in under_way:
         await operations.request_cancel(session, operation)
     service.is_deleting = True
     for revision in await queries.revisions_of(session, service.id):
@@ -149,6 +154,14 @@ async def delete(session: AsyncSession, scope: Scope, name: str, settings: ApiSe
     await refresh(session, service, settings)
     await ring(session, "gateway")
     return await operations.contract(session, operation)
+
+
+async def _deletion(session: AsyncSession, service: ServiceTable) -> OperationTable | None:
+    """The deletion that is under way; None when there is none, or when one has ended without success."""
+    if not service.is_deleting or service.operation_id is None:
+        return None
+    operation = await session.get(OperationTable, service.operation_id)
+    return None if operation is None or OperationState(operation.state).is_terminal else operation
 
 
 async def remove(session: AsyncSession, service: ServiceTable) -> None:
