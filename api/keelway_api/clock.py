@@ -62,12 +62,14 @@ class Clock:
         if not (await connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK})).scalar():
             await asyncio.sleep(self._settings.clock_s)
             return
+        archiving = asyncio.create_task(self._archive(), name="archive")
         try:
             while True:
                 await connection.execute(text("SELECT 1"))  # the lock lives as long as this connection does
                 await self.tick()
                 await asyncio.sleep(self._settings.clock_s)
         finally:
+            archiving.cancel()
             await connection.invalidate()  # closing it is what gives the lock back, whatever state it is in
 
     async def tick(self) -> None:
@@ -79,10 +81,18 @@ class Clock:
         if time.monotonic() - self._ticking_since >= self._settings.lease_s:
             async with self._sessions.begin() as session:
                 await self._requeue_lapsed(session)
-        try:
-            await logs.archive_ended(self._sessions, self._store)
-        except DependencyAway:
-            log.warning("object store away, logs stay in the database")
+
+    async def _archive(self) -> None:
+        """Put logs into the object store, for ever. Beside the ticks: a store that hangs must not stop the clock."""
+        while True:
+            try:
+                await logs.archive_ended(self._sessions, self._store)
+            except DependencyAway:
+                log.warning("object store away, logs stay in the database")
+            except Exception as error:
+                if not is_outage(error):
+                    log.error("logs could not be archived", exc_info=error)
+            await asyncio.sleep(self._settings.clock_s)
 
     async def _end_overdue(self, session: AsyncSession) -> None:
         wanted = _open().where(OperationTable.deadline_at < func.now())

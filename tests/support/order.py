@@ -1,0 +1,35 @@
+"""What must hold once every fault has healed."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from keelway.contracts.services import ServiceState
+from tests.support.running import commands, replicas
+from tests.support.stack import Stack, until
+from tests.support.user import User
+
+HEALED_S = 30.0
+
+
+def in_order(stack: Stack, user: User) -> None:
+    """Every child and the node work, every operation has ended, and exactly what is wanted runs, once each."""
+    until(lambda: {child["state"] for child in stack.status["children"]} == {"running"}, "all children run", HEALED_S)
+    until(lambda: [node.state for node in user.client.nodes.list()] == ["ready"], "the node is ready", HEALED_S)
+    until(lambda: not _open_operations(user), f"all operations end, but {_open_operations(user)}", HEALED_S)
+    until(lambda: _running(stack) == _wanted(user), "what runs is what is wanted", HEALED_S)
+    assert commands(stack) == []
+
+
+def _open_operations(user: User) -> list[str]:
+    return [f"{o.kind} of {o.subject}" for o in user.client.operations.list() if not o.state.is_terminal]
+
+
+def _running(stack: Stack) -> Counter[str]:
+    return Counter(process.environ()["SERVICE_NAME"] for process in replicas(stack))
+
+
+def _wanted(user: User) -> Counter[str]:
+    services = user.client.services.list()
+    serving = (s for s in services if s.state in {ServiceState.HEALTHY, ServiceState.UNHEALTHY})
+    return Counter({service.name: service.deployment_config.num_replicas for service in serving})
