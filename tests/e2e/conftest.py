@@ -1,0 +1,25 @@
+"""A user and a command line on the one stack that all tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.command_line import CommandLine
+from tests.support.stack import Stack
+from tests.support.user import User
+
+
+@pytest.fixture(scope="session")
+def keelway(stack: Stack) -> CommandLine:
+    """The `keelway` command."""
+    return CommandLine(stack)
+
+
+@pytest.fixture(scope="session")
+def user(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
+    """Somebody with the SDK."""
+    user = User(stack, tmp_path_factory.mktemp("user"))
+    with user.client:
+        yield user
