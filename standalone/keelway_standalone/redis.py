@@ -22,7 +22,7 @@ USER = "keelway"
 # What Celery 5.7 and Kombu 5.7 send, read from the server's `info commandstats` under a worker with remote control,
 # and from Kombu's source; scripts are the locks of redis-py and Kombu's own. No FLUSHALL, CONFIG, KEYS, EVAL, DEBUG.
 COMMANDS = (
-    "auth hello ping select client|setinfo client|setname info time "
+    "auth hello ping select client|setname info time "
     "multi exec discard watch unwatch evalsha script|load script|exists "
     "publish subscribe psubscribe unsubscribe punsubscribe "
     "lpush rpush rpop brpop llen sadd srem smembers hset hget hdel "
