@@ -31,7 +31,7 @@ from keelway_workers.targets import TARGETS, Target
 DESIRED_WAIT_S = 30.0
 RECONCILE_S = 0.5
 REPORT_EVERY_S = 5.0
-SWEEP_EVERY_S = 30.0
+SWEEP_EVERY_S = 5.0
 PAUSE_S = 0.5
 LONGEST_PAUSE_S = 5.0
 ANSWER_TIMEOUT_S = 20.0
@@ -93,7 +93,7 @@ class Supervisor:
         while not self._ending.is_set():
             self._reconcile()
             if time.monotonic() - swept_at > SWEEP_EVERY_S:
-                end_abandoned()
+                self._sweep()
                 swept_at = time.monotonic()
             self._woken.wait(RECONCILE_S)
             self._woken.clear()
@@ -111,6 +111,11 @@ class Supervisor:
         end_abandoned()
         for target in self._targets.values():
             target.tidy()
+
+    def _sweep(self) -> None:
+        end_abandoned()
+        for target in self._targets.values():
+            target.sweep()
 
     def _reconcile(self) -> None:
         """Have a keeper for everything that is wanted or still here, and tell each what is wanted."""

@@ -27,6 +27,10 @@ class Target(Protocol):
         """Before anything else: end what an earlier supervisor started and did not live to write down."""
         ...
 
+    def sweep(self) -> None:
+        """Now and then: end what carries the mark of this node's replicas and is none of those that run."""
+        ...
+
     def prepare(self, spec: ReplicaSpec, subtree: Subtree) -> None:
         """Have everything on this node that a start needs."""
         ...

@@ -29,6 +29,7 @@ MARK_REPLICA = "KEELWAY_REPLICA"
 MARK_NODE = "KEELWAY_NODE_DIR"
 PASSED_ON = ("OPENBLAS_CORETYPE", "OPENBLAS_L2_SIZE", "TZ")
 POLL_S = 0.02
+Stray = tuple[int, str]  # a process by its pid and birth
 
 logger = structlog.get_logger(__name__)
 
@@ -39,6 +40,7 @@ class ProcessTarget:
     def __init__(self, node: Node) -> None:
         self._node = node
         self._exit_codes: dict[int, int] = {}
+        self._strays: set[Stray] = set()
 
     def prepare(self, spec: ReplicaSpec, subtree: Subtree) -> None:
         """Have the environment and the blobs on this node."""
@@ -101,6 +103,25 @@ class ProcessTarget:
         killed = sum(self._kill_marked(name) for name in names if not self._is_alive(name))
         if killed:
             logger.warning("ended replicas that nobody had written down", processes=killed)
+
+    def sweep(self) -> None:
+        """Kill strays that the last sweep saw as well: one that was just started is written down a moment later."""
+        strays = self._find_strays()
+        ended = [pid for pid, born in strays & self._strays if procs.birth(pid) == born]
+        for pid in ended:
+            procs.send(pid, signal.SIGKILL)
+        if ended:
+            logger.warning("ended processes of replicas that do not run", processes=len(ended))
+        self._strays = strays
+
+    def _find_strays(self) -> set[Stray]:
+        node = str(self._node.dir.root)
+        found = {
+            (pid, procs.birth(pid))
+            for pid, variables in procs.marked(MARK_REPLICA).items()
+            if variables.get(MARK_NODE) == node and not self._is_alive(variables[MARK_REPLICA])
+        }
+        return {(pid, born) for pid, born in found if born is not None}
 
     def _is_alive(self, name: str) -> bool:
         try:
