@@ -1,6 +1,7 @@
 """The API and what it stands on die or stop answering while somebody registers and deploys."""
 
 import signal
+import threading
 import time
 
 import psutil
@@ -119,6 +120,21 @@ def test_a_worker_that_is_killed_while_the_object_store_hangs_is_replaced_in_tim
 
     deployed_once(stack, user, handle, attempts=2)
     user.delete("chatty")
+
+
+def test_an_object_store_that_hangs_in_a_registration_only_delays_it(stack, user, tmp_path):
+    content = b"registered while it hung" * 1000
+    stack.kill("s3", signal.SIGSTOP)
+    thaw = threading.Timer(5, stack.kill, ["s3", signal.SIGCONT])
+    thaw.start()
+
+    version = user.register("hanging", content)
+    handle = user.start("hanging-svc", ECHO + "# bytes of its own\n")
+
+    thaw.join()
+    assert version.version == 1
+    assert user.client.models.download("hanging", 1, tmp_path).read_bytes() == content
+    deployed_once(stack, user, handle)
 
 
 def test_bytes_registered_while_the_object_store_is_away_arrive_once_it_is_back(stack, user, tmp_path):

@@ -6,6 +6,10 @@ import time
 import psutil
 import pytest
 
+from keelway import Client
+from keelway.contracts.operations import Report
+from keelway.contracts.services import PlaceReplicas
+from keelway.errors import StaleAttempt
 from tests.chaos.conftest import LEASE_S
 from tests.support.index import PACKAGE
 from tests.support.running import commands, family, replicas
@@ -95,7 +99,7 @@ def test_a_worker_that_wakes_after_its_lease_changes_nothing(stack, user, gate, 
     until(lambda: user.operation(handle).attempts == 2, "another attempt begins", 10 * LEASE_S)
     for process in reversed(sleepers):
         process.resume()
-    time.sleep(1)  # for the sleeper to say what it has to say, before there is anything to agree with
+    _refuses_the_first_attempt(stack, handle)
     gate.touch()
     ended = user.ended(handle)
 
@@ -104,6 +108,21 @@ def test_a_worker_that_wakes_after_its_lease_changes_nothing(stack, user, gate, 
     assert len(user.client.services.get("slept").revisions) == 1
     assert _owner(stack, handle) != owner
     user.delete("slept")
+
+
+def _refuses_the_first_attempt(stack, handle):
+    """Whatever it says or asks for."""
+    late = Report(epoch=1, seq=1000, state="failed")
+    place = PlaceReplicas(epoch=1, node="elsewhere", image="x")
+    with Client(stack.url, stack.secrets.read("worker_token"), workspace="default") as worker:
+        for ask in (
+            lambda: worker.operations.report(handle.operation_id, late),
+            lambda: worker.operations.heartbeat(handle.operation_id, 1),
+            lambda: worker.operations.place(handle.operation_id, place),
+            lambda: worker.operations.activate(handle.operation_id, 1),
+        ):
+            with pytest.raises(StaleAttempt):
+                ask()
 
 
 def _owner(stack, handle):
