@@ -21,6 +21,7 @@ RUNTIME_ITSELF = frozenset(
 )
 CONDA_KEYS = frozenset({"name", "channels", "dependencies", "prefix", "variables"})
 CONDA_SPEC = re.compile(r"\s*(?:[\w./-]+::)?([A-Za-z0-9_.-]+)\s*(.*?)\s*")
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 OLDEST = Version("3.9")
 
 
@@ -40,7 +41,7 @@ def read(body: EnvironmentVersionCreate) -> Definition:
     else:
         found = Definition(None, _pip((body.pip_requirements or "").splitlines()), {})
     python = _python_spec(body.python_version) if body.python_version else found.python
-    return Definition(python, found.requirements, {**found.variables, **body.environment_variables})
+    return Definition(python, found.requirements, _checked({**found.variables, **body.environment_variables}))
 
 
 def _conda(text: str) -> Definition:
@@ -50,19 +51,21 @@ def _conda(text: str) -> Definition:
         mark = getattr(error, "problem_mark", None)
         where = f"line {mark.line + 1}" if mark else "the file"
         raise EnvironmentInvalid(where, f"not YAML: {getattr(error, 'problem', error)}") from error
+    except (ValueError, RecursionError) as error:  # a date or number that is none; brackets in brackets
+        raise EnvironmentInvalid("the file", f"not YAML that can be read: {str(error)[:200]}") from error
     if not isinstance(document, dict):
         raise EnvironmentInvalid("the file", "a conda file is a mapping with 'dependencies'")
-    if unknown := sorted(str(key) for key in document.keys() - CONDA_KEYS):
+    if unknown := sorted(str(key)[:200] for key in document.keys() - CONDA_KEYS):
         raise EnvironmentInvalid(unknown[0], f"not a key of a conda file; known are {', '.join(sorted(CONDA_KEYS))}")
     python: SpecifierSet | None = None
     pip: tuple[str, ...] = ()
     for entry in _list(document.get("dependencies"), "dependencies"):
         if isinstance(entry, dict) and set(entry) == {"pip"}:
-            pip += _pip([str(line) for line in _list(entry["pip"], "pip")])
+            pip += _pip([_text(line, "pip") for line in _list(entry["pip"], "pip")])
         elif isinstance(entry, str):
             python = _conda_package(entry) or python
         else:
-            raise EnvironmentInvalid(str(entry), "neither a package nor a 'pip:' list")
+            raise EnvironmentInvalid("dependencies", f"{_kind(entry)} is neither a package nor a 'pip:' list")
     return Definition(python, pip, _variables(document.get("variables")))
 
 
@@ -118,12 +121,35 @@ def _list(value: Any, name: str) -> list[Any]:
     return value
 
 
+def _text(value: Any, name: str) -> str:
+    if not isinstance(value, str):
+        raise EnvironmentInvalid(name, f"{_kind(value)} is no requirement")
+    return value
+
+
+def _kind(value: Any) -> str:
+    """What a value is, never the value itself: a small file can unfold to gigabytes."""
+    return f"a {type(value).__name__}"
+
+
+def _checked(variables: dict[str, str]) -> dict[str, str]:
+    for name, value in variables.items():
+        if not VARIABLE.fullmatch(name):
+            raise EnvironmentInvalid(name[:200], "not a name that an environment variable can have")
+        if "\0" in value:
+            raise EnvironmentInvalid(name, "its value holds NUL")
+    return variables
+
+
 def _variables(value: Any) -> dict[str, str]:
     if value is None:
         return {}
     if not isinstance(value, dict):
         raise EnvironmentInvalid("variables", "must be a mapping")
-    return {str(key): str(item) for key, item in value.items()}
+    for key, item in value.items():
+        if not isinstance(key, str) or not isinstance(item, str | int | float):
+            raise EnvironmentInvalid("variables", f"{_kind(key)} with {_kind(item)} is no variable")
+    return {key: str(item) for key, item in value.items()}
 
 
 def choose_python(wanted: SpecifierSet | None, available: list[str]) -> str:

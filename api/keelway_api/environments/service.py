@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
+import anyio.to_thread
 from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -42,7 +43,7 @@ async def register(
 
     Raises EnvironmentInvalid, EnvironmentUnsolvable, PythonNotAvailable, NoNode.
     """
-    wanted = definition.read(body)
+    wanted = await anyio.to_thread.run_sync(definition.read, body)  # a long YAML file takes seconds
     async with sessions() as session:
         pythons = await nodes.pythons(session, settings.node_away_s)
     if not pythons:

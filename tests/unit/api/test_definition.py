@@ -1,0 +1,207 @@
+"""Reading conda files and requirements: what can be installed is kept, everything else is refused by its line."""
+
+import time
+
+import pytest
+from packaging.specifiers import SpecifierSet
+
+from keelway.contracts.environments import EnvironmentVersionCreate
+from keelway_api.environments.definition import choose_python, read
+from keelway_api.errors import EnvironmentInvalid, PythonNotAvailable
+
+
+def conda(text, **more):
+    return read(EnvironmentVersionCreate(conda_file=text, **more))
+
+
+def pip(text, **more):
+    return read(EnvironmentVersionCreate(pip_requirements=text, **more))
+
+
+OLD = """
+name: project_environment
+channels: [conda-forge]
+dependencies:
+  - python=3.6.2
+  - pip=20
+  - pip:
+    - azureml-defaults
+    - azureml-monitoring
+    - AzureML_Defaults[extra]>=1.0
+    - scikit-learn==0.22  # as trained
+    - "numpy >= 1.20"
+variables:
+  A: b
+  N: 1
+"""
+
+
+def test_a_conda_file_of_the_old_system_is_read():
+    found = conda(OLD)
+
+    assert found.python == SpecifierSet("==3.6.*")
+    assert found.requirements == ("scikit-learn==0.22", "numpy>=1.20")
+    assert found.variables == {"A": "b", "N": "1"}
+
+
+def test_requirements_are_read_without_comments():
+    text = "# all\nsix==1.17.0 # exactly\n\n  idna>=3  \nazureml-defaults\nx[y]<2; python_version < '3.12'"
+
+    assert pip(text).requirements == ("six==1.17.0", "idna>=3", 'x[y]<2; python_version < "3.12"')
+
+
+def test_an_environment_may_be_empty():
+    assert read(EnvironmentVersionCreate()).requirements == ()
+    assert conda("dependencies:").requirements == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "spec"),
+    [
+        ("3.11", "==3.11.*"),
+        ("=3.11", "==3.11.*"),
+        ("==3.11.4", "==3.11.*"),
+        ("=3.11.*", "==3.11.*"),
+        (">=3.9,<3.12", None),
+    ],
+)
+def test_a_patch_release_stands_for_its_minor_version(text, spec):
+    operator = "" if text[0] in "=<>" else "="
+
+    assert conda(f"dependencies: ['python{operator}{text}']").python == SpecifierSet(spec or text)
+
+
+def test_the_request_overrides_python_and_variables_of_the_file():
+    found = conda(OLD, python_version="3.11", environment_variables={"A": "c"})
+
+    assert found.python == SpecifierSet("==3.11.*")
+    assert found.variables == {"A": "c", "N": "1"}
+
+
+BAD_REQUIREMENTS = [
+    *("--index-url https://evil.example", "-i https://evil.example", "--extra-index-url x", "-r /etc/passwd"),
+    *("-c constraints.txt", "-e .", "-e git+ssh://git@evil/x", "--find-links /tmp", "--trusted-host x", "--pre"),
+    *(
+        "six @ file:///etc/passwd",
+        "six@https://evil.example/six.whl",
+        "git+https://evil.example/x",
+        "./six",
+        "/etc/passwd",
+    ),
+    *("../six", "https://evil.example/six.whl", "six==1.0 --hash=sha256:00", "six==1.0 \\", "six; os.system('x')"),
+    *(
+        "six && touch x",
+        "six; touch x",
+        "$(touch x)",
+        "`touch x`",
+        "six\t|x",
+        "six==",
+        "==1.0",
+        "six 1.0",
+        "a b c",
+        "é",
+    ),
+]
+
+
+@pytest.mark.parametrize("line", BAD_REQUIREMENTS)
+def test_what_is_no_plain_requirement_is_refused_by_its_line(line):
+    with pytest.raises(EnvironmentInvalid) as refused:
+        pip(f"idna\n{line}\n")
+
+    assert refused.value.fields["line"] == line.strip()
+
+
+@pytest.mark.parametrize(
+    "line", ["numpy=1.20", "conda-forge::numpy", "cudatoolkit", "python-dateutil", "https://x/y.tar.bz2"]
+)
+def test_conda_packages_are_refused_by_their_line(line):
+    with pytest.raises(EnvironmentInvalid) as refused:
+        conda(f"dependencies:\n- python=3.11\n- '{line}'\n")
+
+    assert refused.value.fields["line"] == line
+
+
+BAD_FILES = {
+    "no mapping": "- a",
+    "text": "just text",
+    "nothing": "",
+    "unknown key": "dependencies: []\nbuild: x",
+    "dependencies is a text": "dependencies: python",
+    "pip is a text": "dependencies: [{pip: six}]",
+    "a number": "dependencies: [1]",
+    "a requirement that is a number": "dependencies: [{pip: [1]}]",
+    "a requirement that is a list": "dependencies: [{pip: [[six]]}]",
+    "another mapping": "dependencies: [{npm: [x]}]",
+    "two keys": "dependencies: [{pip: [], npm: []}]",
+    "variables is a list": "dependencies: []\nvariables: [a]",
+    "a variable that is a mapping": "variables: {A: {b: c}}",
+    "tabs": "dependencies:\n\t- python",
+    "not closed": "dependencies: [",
+    "python object": "!!python/object/apply:os.system ['touch canary']",
+    "python name": "dependencies: [!!python/name:os.system ]",
+    "two documents": "a: b\n---\nc: d",
+    "an impossible date": "name: 2020-13-45",
+    "a number of 5000 digits": "name: " + "9" * 5000,
+    "deep": "dependencies: " + "[" * 5000,
+    "deep in block style": "\n".join(" " * n + "a:" for n in range(400)),
+    "unhashable key": "? [a]\n: b",
+    "control character": "name: \x00",
+    "a recursive list": "dependencies: &a [*a]",
+    "a recursive mapping": "&a\nname: *a\nvariables: *a",
+    "bad python": "dependencies: ['python=abc']",
+    "bad variable name": "variables: {'A=B': c}",
+    "variable with a line break in its name": 'variables: {"A\\nB": c}',
+}
+
+
+@pytest.mark.parametrize("text", BAD_FILES.values(), ids=BAD_FILES.keys())
+def test_a_file_that_cannot_be_read_is_refused(text):
+    with pytest.raises(EnvironmentInvalid) as refused:
+        conda(text)
+
+    assert len(refused.value.detail) < 1000
+
+
+def test_a_file_that_is_no_yaml_is_refused_by_its_line():
+    with pytest.raises(EnvironmentInvalid) as refused:
+        conda("name: a\ndependencies:\n  - python\n bad: x\n")
+
+    assert refused.value.fields["line"] == "line 4"
+
+
+@pytest.mark.parametrize("where", ["dependencies: [*i]", "dependencies: [{pip: [*i]}]", "variables: {A: *i}"])
+def test_a_file_that_unfolds_to_gigabytes_is_refused_at_once(where):
+    nested = ["&a [x, x, x, x, x, x, x, x, x]"]
+    for before, name in zip("abcdefgh", "bcdefghi", strict=True):
+        nested.append(f"&{name} [{', '.join([f'*{before}'] * 9)}]")
+    started = time.monotonic()
+
+    with pytest.raises(EnvironmentInvalid):
+        conda(f"channels: [{', '.join(nested)}]\n{where}")
+
+    assert time.monotonic() - started < 5
+
+
+@pytest.mark.parametrize("name", ["", "A=B", "A B", "1A", "A\0", "A\n", "é"])
+def test_a_variable_that_no_process_could_have_is_refused(name):
+    with pytest.raises(EnvironmentInvalid):
+        pip("six", environment_variables={name: "x"})
+    with pytest.raises(EnvironmentInvalid):
+        pip("six", environment_variables={"A": "x\0"})
+
+
+def test_the_first_python_that_fits_is_chosen():
+    nodes = ["3.12.1", "3.11.7", "3.8.10", "junk"]
+
+    assert choose_python(None, nodes) == "3.12"
+    assert choose_python(SpecifierSet("==3.11.*"), nodes) == "3.11"
+    assert choose_python(SpecifierSet("<3.12"), nodes) == "3.11"
+
+
+@pytest.mark.parametrize("wanted", ["==3.6.*", "==3.8.*", ">=4", "==3.13.*"])
+def test_a_python_that_no_node_has_is_refused_with_what_there_is(wanted):
+    with pytest.raises(PythonNotAvailable) as refused:
+        choose_python(SpecifierSet(wanted), ["3.12.1", "3.11.7", "3.8.10"])
+
+    assert refused.value.fields["available"] == ["3.12.1", "3.11.7"]
