@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from keelway_api.app import create_app
 from keelway_api.bell import Bell
-from keelway_api.settings import ApiSettings
+from keelway_api.settings import ApiSettings, MissingSecretFile
 
 STOP_S = 5
 
@@ -48,6 +48,9 @@ def main() -> int:
     configure_logging()
     try:
         settings = ApiSettings()  # pyright: ignore[reportCallIssue] - the fields come from the environment
+    except MissingSecretFile as error:
+        print(f"keelway-api: {error}", file=sys.stderr)
+        return 2
     except ValidationError as error:
         for found in error.errors():
             name = "KEELWAY_" + "_".join(str(part).upper() for part in found["loc"]) if found["loc"] else "settings"
@@ -60,6 +63,7 @@ def main() -> int:
         port=settings.port,
         log_config=None,
         access_log=False,
+        proxy_headers=settings.behind_proxy,  # else anybody on this host could pass for https, or for somebody else
         server_header=False,
         timeout_graceful_shutdown=STOP_S,
         timeout_keep_alive=30,

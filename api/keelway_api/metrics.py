@@ -18,5 +18,7 @@ def observe(request: Request, status: int, seconds: float) -> None:
     """Count one answered request under its route's template, so that names do not become labels."""
     route = request.scope.get("route")
     path = getattr(route, "path", "unmatched")
+    if route and request.scope["path"].startswith("/v1/"):
+        path = f"/v1{path.removeprefix('/v1')}"  # a route of an included router knows its own part only
     REQUESTS.labels(request.method, path, str(status)).inc()
     SECONDS.labels(request.method, path).observe(seconds)

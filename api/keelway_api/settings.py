@@ -8,17 +8,30 @@ from typing import Any
 
 from pydantic import AnyHttpUrl, Field, SecretStr, field_validator, model_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import ArgumentError
+
+from keelway_api.auth.secrets import TokenSecret
 
 PREFIX = "KEELWAY_"
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
+
+
+class MissingSecretFile(Exception):  # noqa: N818
+    """A KEELWAY_..._FILE names what cannot be read."""
 
 
 class FileSecrets(PydanticBaseSettingsSource):
     """Reads KEELWAY_X_FILE, a path, for a setting x: secrets need not stand in the environment."""
 
     def get_field_value(self, field: Any, field_name: str) -> tuple[Any, str, bool]:
+        """The text of the file that is named for this setting. Raises MissingSecretFile."""
         path = os.environ.get(f"{PREFIX}{field_name.upper()}_FILE")
-        value = Path(path).read_text().strip() if path else None
+        try:
+            value = Path(path).read_text().strip() if path else None
+        except OSError as error:
+            name = f"{PREFIX}{field_name.upper()}_FILE"
+            raise MissingSecretFile(f"{name}: {path} cannot be read: {error.strerror}") from error
         return value, field_name, False
 
     def __call__(self) -> dict[str, Any]:
@@ -55,6 +68,22 @@ class ApiSettings(BaseSettings):
     node_away_s: float = Field(15.0, gt=0)
     max_file_bytes: int = Field(64 * 2**30, gt=0)
     status_file: Path | None = None
+
+    @field_validator("admin_token", "worker_token", "gateway_token")
+    @classmethod
+    def _is_token(cls, token: SecretStr | None) -> SecretStr | None:
+        if token is not None and TokenSecret.parse(token.get_secret_value()) is None:
+            raise ValueError("a token looks like kw_<12 hex digits>_<43 url-safe characters>")
+        return token
+
+    @field_validator("database_url")
+    @classmethod
+    def _is_database_url(cls, url: SecretStr) -> SecretStr:
+        try:
+            make_url(url.get_secret_value())
+        except ArgumentError:
+            raise ValueError("not like postgresql+psycopg://user:password@host/database") from None
+        return url
 
     @field_validator("gateway_url", "gateway_check_url", mode="after")
     @classmethod

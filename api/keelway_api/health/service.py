@@ -65,7 +65,8 @@ async def operations_by_state(session: AsyncSession) -> dict[str, int]:
 async def oldest_queued_s(session: AsyncSession) -> float | None:
     """How long the oldest queued operation has been waiting."""
     wanted = select(func.extract("epoch", func.now() - func.min(OperationTable.created_at)))
-    return await session.scalar(wanted.where(OperationTable.state == "queued"))
+    found = await session.scalar(wanted.where(OperationTable.state == "queued"))
+    return None if found is None else float(found)
 
 
 def children(status_file: Path | None) -> list[dict[str, Any]]:
