@@ -14,18 +14,20 @@ def run() -> None:
     """Each migration in a transaction of its own."""
     url = context.config.attributes["database_url"]
     engine = create_engine(url, connect_args={"connect_timeout": 10})
-    with engine.connect() as connection:
-        context.configure(
-            connection=connection,
-            target_metadata=schema.metadata,
-            transaction_per_migration=True,
-            compare_server_default=True,
-        )
-        with context.begin_transaction():
-            connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
-            context.run_migrations()
-        connection.commit()
-    engine.dispose()
+    try:
+        with engine.connect() as connection:
+            context.configure(
+                connection=connection,
+                target_metadata=schema.metadata,
+                transaction_per_migration=True,
+                compare_server_default=True,
+            )
+            with context.begin_transaction():
+                connection.execute(text(f"SET lock_timeout = '{LOCK_TIMEOUT}'"))
+                context.run_migrations()
+            connection.commit()
+    finally:
+        engine.dispose()
 
 
 run()

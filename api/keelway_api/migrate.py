@@ -24,11 +24,13 @@ def alembic_config(database_url: str) -> Config:
 def upgrade(database_url: str, revision: str = "head") -> None:
     """Run what is missing, one migrator at a time; each migration is one transaction."""
     engine = create_engine(database_url, connect_args={"connect_timeout": 10})
-    with engine.connect() as connection:
-        connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
-        connection.commit()
-        command.upgrade(alembic_config(database_url), revision)
-    engine.dispose()
+    try:
+        with engine.connect() as connection:
+            connection.execute(text("SELECT pg_advisory_lock(:lock)"), {"lock": LOCK})
+            connection.commit()
+            command.upgrade(alembic_config(database_url), revision)
+    finally:
+        engine.dispose()  # the lock belongs to the connection, which the pool would keep
 
 
 def main() -> int:
