@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 MODEL_NAME = r"^[a-zA-Z0-9][a-zA-Z0-9\-._]{0,254}$"
 SERVICE_NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
@@ -18,7 +18,17 @@ ServiceName = Annotated[str, StringConstraints(pattern=SERVICE_NAME, min_length=
 Sha256 = Annotated[str, StringConstraints(pattern=SHA256)]
 TagKey = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 TagValue = Annotated[str, StringConstraints(max_length=4096)]
-Tags = dict[TagKey, TagValue]
+MAX_TAGS = 1000
+UNKNOWN_NAMED = 20
+
+
+def _not_too_many(tags: Any) -> Any:
+    if isinstance(tags, dict) and len(tags) > MAX_TAGS:
+        raise ValueError(f"at most {MAX_TAGS} are taken, these are {len(tags)}")
+    return tags
+
+
+Tags = Annotated[dict[TagKey, TagValue], BeforeValidator(_not_too_many)]
 Description = Annotated[str, StringConstraints(max_length=16384)]
 
 
@@ -26,6 +36,14 @@ class Request(BaseModel):
     """A body that somebody sends us: an unknown field is an error, never ignored."""
 
     model_config = ConfigDict(extra="forbid", str_strip_whitespace=False)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _not_too_many_fields(cls, body: Any) -> Any:
+        # Each unknown field becomes an error of its own: a million of them would cost a gigabyte.
+        if isinstance(body, dict) and len(body) > len(cls.model_fields) + UNKNOWN_NAMED:
+            raise ValueError(f"{len(body)} fields; only {', '.join(cls.model_fields)} are known")
+        return body
 
 
 class Answer(BaseModel):

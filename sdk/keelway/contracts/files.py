@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterable
 from typing import Annotated
 
-from pydantic import AfterValidator, Field, StringConstraints
+from pydantic import AfterValidator, FailFast, Field, StringConstraints
 
 from keelway.contracts.base import Answer, Request, Sha256
 
@@ -69,7 +69,9 @@ def checked_manifest(files: list[ManifestFile]) -> list[ManifestFile]:
     return files
 
 
-Manifest = Annotated[list[ManifestFile], Field(min_length=1, max_length=MAX_FILES), AfterValidator(checked_manifest)]
+Manifest = Annotated[
+    list[ManifestFile], FailFast(), Field(min_length=1, max_length=MAX_FILES), AfterValidator(checked_manifest)
+]
 
 
 def one_top_level_entry(files: list[ManifestFile]) -> list[ManifestFile]:
