@@ -144,6 +144,12 @@ class CorruptBytes(Problem):
     type = "corrupt-bytes"
 
 
+class Immutable(Problem):
+    """Written once: it is there already with another value."""
+
+    type = "immutable"
+
+
 class EnvironmentInvalid(Problem):
     """A conda file or requirement that cannot be read; `line` says which."""
 
