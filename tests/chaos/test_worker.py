@@ -7,7 +7,7 @@ import psutil
 import pytest
 
 from keelway import Client
-from keelway.contracts.operations import Report
+from keelway.contracts.operations import OperationState, Report
 from keelway.contracts.services import PlaceReplicas
 from keelway.errors import StaleAttempt
 from tests.chaos.conftest import LEASE_S
@@ -112,7 +112,7 @@ def test_a_worker_that_wakes_after_its_lease_changes_nothing(stack, user, gate, 
 
 def _refuses_the_first_attempt(stack, handle):
     """Whatever it says or asks for."""
-    late = Report(epoch=1, seq=1000, state="failed")
+    late = Report(epoch=1, seq=1000, state=OperationState.FAILED)
     place = PlaceReplicas(epoch=1, node="elsewhere", image="x")
     with Client(stack.url, stack.secrets.read("worker_token"), workspace="default") as worker:
         for ask in (

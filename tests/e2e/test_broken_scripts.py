@@ -21,7 +21,20 @@ BROKEN = {
     "exit in init": (HELLO + "import sys\ndef init():\n    sys.exit(7)\ndef run(data): ...\n", "SystemExit: 7"),
 }
 
-ENDLESS = "import time\ndef init():\n    while True:\n        time.sleep(1)\ndef run(data): ...\n"
+ENDLESS = """\
+import os, time
+
+
+def init():
+    if os.fork() == 0:
+        os.setsid()  # out of the replica's process group
+    while True:
+        time.sleep(1)
+
+
+def run(data):
+    return data
+"""
 
 
 @pytest.fixture

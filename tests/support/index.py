@@ -74,7 +74,7 @@ class StallingIndex:
                 except OSError:
                     return  # whoever asked was killed meanwhile
 
-            def log_message(self, *_: object) -> None:
+            def log_message(self, format: str, *args: object) -> None:
                 return
 
         return Handler

@@ -12,7 +12,7 @@ from pathlib import Path
 import psutil
 
 from keelway.errors import InternalError, KeelwayError, OperationFailed
-from tests.support.running import family
+from tests.support.running import environ, family
 from tests.support.scripts import ECHO
 from tests.support.stack import Stack
 from tests.support.user import User
@@ -82,23 +82,22 @@ class Customer:
             self.user.delete(self._services.pop(0))
 
 
-def torment(stack: Stack, seed: int, for_s: float) -> list[str]:
-    """Kill processes, or stop them for a while, one after the other. What was done, with the second it was done in."""
+def torment(stack: Stack, seed: int, for_s: float) -> None:
+    """Kill processes, or stop them for a while, one after the other, and print when what was done."""
     chance = random.Random(seed)
     began = time.monotonic()
-    done: list[str] = []
     while time.monotonic() - began < for_s:
         time.sleep(chance.uniform(0.3, 2.5))
         name = chance.choice(CHILDREN)
         act = chance.choice([_kill, _kill, _kill_with_children, _stop_for_a_while])
         if (pid := stack.pid_of(name)) is not None and stack.child(name)["state"] == "running":
-            done.append(f"{time.monotonic() - began:5.1f} s {act.__name__.strip('_')} {name}")
+            print(f"{time.monotonic() - began:5.1f} s {act.__name__.strip('_')} {name}")
             act(pid, chance)
-    return done
 
 
 def _kill(pid: int, chance: random.Random) -> None:
-    _send(psutil.Process(pid), signal.SIGKILL)
+    for process in family(pid)[:1]:
+        _send(process, signal.SIGKILL)
 
 
 def _kill_with_children(pid: int, chance: random.Random) -> None:
@@ -117,7 +116,7 @@ def _stop_for_a_while(pid: int, chance: random.Random) -> None:
 
 def _bound(pid: int) -> list[psutil.Process]:
     """A process and its children, without replicas: those are no part of the supervisor."""
-    return [process for process in family(pid) if process.pid == pid or "KEELWAY_REPLICA" not in process.environ()]
+    return [process for process in family(pid) if process.pid == pid or "KEELWAY_REPLICA" not in environ(process)]
 
 
 def _send(process: psutil.Process, number: signal.Signals) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keelway.contracts.services import ServiceState
 from tests.support.mistakes import mistakes
-from tests.support.running import commands, replicas
+from tests.support.running import commands, environ, replicas
 from tests.support.stack import Stack, until
 from tests.support.user import User
 
@@ -34,7 +34,7 @@ def _folders(stack: Stack) -> list[Path]:
 
 
 def _running(stack: Stack) -> Counter[str]:
-    return Counter(process.environ()["SERVICE_NAME"] for process in replicas(stack))
+    return Counter(environ(process).get("SERVICE_NAME", "") for process in replicas(stack))
 
 
 def _wanted(user: User) -> Counter[str]:

@@ -14,7 +14,7 @@ def replicas(stack: Stack, service: str | None = None) -> list[psutil.Process]:
     """The replicas that run now, of one service or of all."""
     found = []
     for process in everything(stack.layout):
-        variables = _environ(process)
+        variables = environ(process)
         if "KEELWAY_REPLICA" in variables and service in {None, variables.get("SERVICE_NAME")}:
             found.append(process)
     return found
@@ -23,17 +23,21 @@ def replicas(stack: Stack, service: str | None = None) -> list[psutil.Process]:
 def commands(stack: Stack) -> list[psutil.Process]:
     """What operations run at this moment: builds, which work in this node's directory."""
     node = str(stack.layout.node)
-    marked = (process for process in psutil.process_iter() if SUBTREE in _environ(process))
+    marked = (process for process in psutil.process_iter() if SUBTREE in environ(process))
     return [process for process in marked if node in _command(process)]
 
 
 def family(pid: int) -> list[psutil.Process]:
-    """A process and all below it."""
-    process = psutil.Process(pid)
-    return [process, *process.children(recursive=True)]
+    """A process and all below it; nobody when it is gone."""
+    try:
+        process = psutil.Process(pid)
+        return [process, *process.children(recursive=True)]
+    except psutil.NoSuchProcess:
+        return []
 
 
-def _environ(process: psutil.Process) -> dict[str, str]:
+def environ(process: psutil.Process) -> dict[str, str]:
+    """What a process was started with; empty when it has ended."""
     try:
         return process.environ() if process.status() != psutil.STATUS_ZOMBIE else {}
     except (psutil.Error, OSError):
