@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import structlog
-from sqlalchemy import func, select, text
+from sqlalchemy import ColumnElement, func, select, text
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 
 from keelway.contracts.operations import OperationError, OperationState
@@ -25,6 +25,7 @@ log = structlog.get_logger()
 
 LOCK = 0x6B65656C  # "keel"
 RING_AGAIN_S = 10
+BATCH = 200
 Task = Callable[[AsyncSession], Awaitable[None]]
 
 
@@ -75,12 +76,39 @@ class Clock:
     async def tick(self) -> None:
         """One round. Raises what the database raises: the next round starts anew."""
         self._ticking_since = self._ticking_since or time.monotonic()
-        for task in (self._end_overdue, self._ring_again, idempotency.forget_old, *self._tasks):
+        await self._each(_end_overdue, OperationTable.deadline_at < func.now())
+        await self._each(
+            _ring_again, OperationTable.state == OperationState.QUEUED, OperationTable.rung_at < _rung_long_ago()
+        )
+        for task in (idempotency.forget_old, *self._tasks):
             async with self._sessions.begin() as session:
                 await task(session)
         if time.monotonic() - self._ticking_since >= self._settings.lease_s:
-            async with self._sessions.begin() as session:
-                await self._requeue_lapsed(session)
+            await self._each(_requeue_lapsed, OperationTable.lease_until < func.now())
+
+    async def _each(
+        self, do: Callable[[AsyncSession, OperationTable], Awaitable[None]], *which: ColumnElement[bool]
+    ) -> None:
+        """Do it to every open operation of that kind, each in its own transaction: one that fails stops no other.
+
+        What others work on at this moment comes next time.
+        """
+        wanted = select(OperationTable.id).where(OperationTable.ended_at.is_(None), *which).order_by(OperationTable.id)
+        async with self._sessions() as session:
+            ids = (await session.scalars(wanted.limit(BATCH))).all()
+        for operation_id in ids:
+            try:
+                async with self._sessions.begin() as session:
+                    still = select(OperationTable).where(
+                        OperationTable.id == operation_id, OperationTable.ended_at.is_(None)
+                    )
+                    row = await session.scalar(still.where(*which).with_for_update(skip_locked=True))
+                    if row is not None:
+                        await do(session, row)
+            except Exception as error:
+                if is_outage(error):
+                    raise
+                log.error("an operation could not be looked after", operation=str(operation_id), exc_info=error)
 
     async def _archive(self) -> None:
         """Put logs into the object store, for ever. Beside the ticks: a store that hangs must not stop the clock."""
@@ -94,45 +122,31 @@ class Clock:
                     log.error("logs could not be archived", exc_info=error)
             await asyncio.sleep(self._settings.clock_s)
 
-    async def _end_overdue(self, session: AsyncSession) -> None:
-        wanted = _open().where(OperationTable.deadline_at < func.now())
-        for row in await session.scalars(wanted):
-            error = OperationError(code="deadline-passed", message="It did not end in the time it was given.")
-            await service.end(session, row, OperationState.FAILED, error=error)
 
-    async def _ring_again(self, session: AsyncSession) -> None:
-        """A doorbell can be lost between Redis and a worker."""
-        age = func.now() - timedelta(seconds=RING_AGAIN_S)
-        wanted = _open().where(OperationTable.state == OperationState.QUEUED, OperationTable.rung_at < age)
-        for row in await session.scalars(wanted):
-            await _ring_now(session, row)
-
-    async def _requeue_lapsed(self, session: AsyncSession) -> None:
-        for row in await session.scalars(_open().where(OperationTable.lease_until < func.now())):
-            log.warning("lease lapsed", operation=str(row.id), owner=row.owner, attempt=row.attempts)
-            if row.state == OperationState.CANCELLING:
-                await service.end(session, row, OperationState.CANCELLED)
-            elif row.attempts >= row.max_attempts:
-                message = f"The worker was lost in each of {row.attempts} attempts."
-                error = OperationError(code="worker-lost", message=message, details={"owner": row.owner})
-                await service.end(session, row, OperationState.FAILED, error=error)
-            else:
-                row.state, row.lease_until, row.owner = OperationState.QUEUED, None, None
-                await _ring_now(session, row)
+async def _end_overdue(session: AsyncSession, row: OperationTable) -> None:
+    error = OperationError(code="deadline-passed", message="It did not end in the time it was given.")
+    await service.end(session, row, OperationState.FAILED, error=error)
 
 
-def _open():
-    """Operations that have not ended, oldest first; those that others work on at this moment come next time."""
-    return (
-        select(OperationTable)
-        .where(OperationTable.ended_at.is_(None))
-        .order_by(OperationTable.id)
-        .limit(200)
-        .with_for_update(skip_locked=True)
-    )
+async def _requeue_lapsed(session: AsyncSession, row: OperationTable) -> None:
+    log.warning("lease lapsed", operation=str(row.id), owner=row.owner, attempt=row.attempts)
+    if row.state == OperationState.CANCELLING:
+        await service.end(session, row, OperationState.CANCELLED)
+    elif row.attempts >= row.max_attempts:
+        message = f"The worker was lost in each of {row.attempts} attempts."
+        error = OperationError(code="worker-lost", message=message, details={"owner": row.owner})
+        await service.end(session, row, OperationState.FAILED, error=error)
+    else:
+        row.state, row.lease_until, row.owner = OperationState.QUEUED, None, None
+        await _ring_again(session, row)
 
 
-async def _ring_now(session: AsyncSession, row: OperationTable) -> None:
+def _rung_long_ago() -> ColumnElement[datetime]:
+    """A doorbell can be lost between Redis and a worker."""
+    return func.now() - timedelta(seconds=RING_AGAIN_S)
+
+
+async def _ring_again(session: AsyncSession, row: OperationTable) -> None:
     row.rung_at = (await session.execute(select(func.now()))).scalar_one()
     await outbox.put(session, str(row.id))
     await ring(session, f"operation:{row.id}")

@@ -152,6 +152,12 @@ async def contract(session: AsyncSession, row: VersionRow) -> ModelVersion:
     return _contract(row, files=files, used_by=await _used_by(session, row))
 
 
+async def find_version(session: AsyncSession, scope: Scope, reference: str) -> VersionRow:
+    """The version behind `name:version`, in any state. Raises NotFound."""
+    name, _, number = reference.rpartition(":")
+    return await queries.version(session, scope.workspace_id, name, number)
+
+
 async def require_ready(session: AsyncSession, scope: Scope, reference: str) -> VersionRow:
     """The ready version behind `name:version` (or `name:latest`). Raises NotFound, WrongState."""
     name, _, number = reference.rpartition(":")

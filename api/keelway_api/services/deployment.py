@@ -64,7 +64,8 @@ async def replica_spec(session: AsyncSession, revision: RevisionTable, *, name: 
 
 
 async def _model_files(session: AsyncSession, scope: Scope, reference: str) -> ModelFiles:
-    version, model, manifest = await models.require_ready(session, scope, reference)
+    # In whatever state it is by now: bytes are verified on the node, and one damaged model must not stop all others.
+    version, model, manifest = await models.find_version(session, scope, reference)
     files = await manifests.files_of(session, manifest.id)
     return ModelFiles(name=model.name, version=version.version, digest=manifest.digest, files=files)
 
