@@ -20,7 +20,7 @@ setup: $(VENV)/.ready ## make .venv with the keelway command in it
 
 $(VENV)/.ready: uv.lock pyproject.toml $(wildcard */pyproject.toml) $(shell find runtime/keelway_runtime -name '*.py')
 	@test -n "$(PYTHON)" && $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "Keelway needs python 3.11 or 3.12; name one with: make PYTHON=/path/to/python3.11"; exit 1; }
+	  { echo "Keelway needs python 3.11 or later (3.11 and 3.12 bring a Redis); name one with: make PYTHON=/path/to/python3.11"; exit 1; }
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || \
 	  { echo "python's venv module is missing; on Debian and Ubuntu: apt-get install python3-venv"; exit 1; }
 	@test -x $(BIN)/uv || $(BIN)/python -m pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)

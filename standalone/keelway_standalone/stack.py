@@ -9,7 +9,7 @@ from collections.abc import Callable
 from keelway_standalone.addresses import Addresses, remove_sockets
 from keelway_standalone.child import Child, Program
 from keelway_standalone.control import Control
-from keelway_standalone.errors import StartFailed
+from keelway_standalone.errors import Refused, StartFailed
 from keelway_standalone.gateway import Gateway
 from keelway_standalone.layout import Layout
 from keelway_standalone.logs import reason, rotate, size, tail
@@ -45,7 +45,7 @@ class Stack:
         self._control = Control(layout, addresses, secrets, database_url=self._postgres.url, redis_url=self._redis.url)
 
     async def start(self, *, services_only: bool = False) -> None:
-        """Start everything and wait until all of it works. Raises StartFailed for the first that cannot.
+        """Start everything and wait until all of it works. Raises what the first that cannot start raised.
 
         `services_only` leaves out Keelway's own processes.
         """
@@ -58,7 +58,7 @@ class Stack:
                 postgres = group.create_task(self._start_postgres())
                 if not services_only:
                     group.create_task(self._start_control(postgres, redis))
-        except* StartFailed as failures:
+        except* (StartFailed, Refused, OSError) as failures:
             raise failures.exceptions[0] from None
         self._status.state = "ready"
         self._note()

