@@ -1,6 +1,5 @@
 """Texts that want to be more than texts."""
 
-
 import pytest
 
 from tests.support.registry import manifest, open_version

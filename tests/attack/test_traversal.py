@@ -1,6 +1,5 @@
 """Paths that want to be elsewhere: a file is looked up by equality in its manifest, and nowhere else."""
 
-
 import http.client
 import os
 
