@@ -11,6 +11,8 @@ from tests.support.running import family, replicas
 from tests.support.scripts import ECHO, gated
 from tests.support.stack import until
 
+OUTAGE_S = 30.0
+
 
 @pytest.fixture
 def gate(tmp_path):
@@ -122,19 +124,24 @@ def test_a_worker_that_is_killed_while_the_object_store_hangs_is_replaced_in_tim
     user.delete("chatty")
 
 
-def test_an_object_store_that_hangs_in_a_registration_only_delays_it(stack, user, tmp_path):
+def test_half_a_minute_without_the_object_store_only_delays_what_needs_it(stack, user, tmp_path):
+    known = user.deploy("before-it").inference_config
+    unfetched = user.register("unfetched", b"the node has never seen these")
     content = b"registered while it hung" * 1000
     stack.kill("s3", signal.SIGSTOP)
-    thaw = threading.Timer(5, stack.kill, ["s3", signal.SIGCONT])
+    thaw = threading.Timer(OUTAGE_S, stack.kill, ["s3", signal.SIGCONT])
     thaw.start()
 
+    fetching = user.client.services.deploy("fetching", [unfetched], known)
     version = user.register("hanging", content)
     handle = user.start("hanging-svc", ECHO + "# bytes of its own\n")
 
     thaw.join()
     assert version.version == 1
     assert user.client.models.download("hanging", 1, tmp_path).read_bytes() == content
+    deployed_once(stack, user, fetching)
     deployed_once(stack, user, handle)
+    user.delete("before-it")
 
 
 def test_bytes_registered_while_the_object_store_is_away_arrive_once_it_is_back(stack, user, tmp_path):
