@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 import structlog
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.access import Role
@@ -29,6 +29,7 @@ from keelway_api.manifests.router import router as blobs
 from keelway_api.models.router import router as models
 from keelway_api.nodes.router import router as nodes
 from keelway_api.operations.router import router as operations
+from keelway_api.query import learn_parameters, refuse_unknown
 from keelway_api.services.deployment import Deployments
 from keelway_api.services.observation import refresh_all
 from keelway_api.services.router import router as services
@@ -65,6 +66,8 @@ def create_app(settings: ApiSettings) -> FastAPI:
         description="Model registry and deployment control plane.",
         docs_url=None,
         redoc_url=None,
+        openapi_url=None,  # a route like all others instead, in health
+        dependencies=[Depends(refuse_unknown)],
         lifespan=_lifespan,
     )
     app.state.settings = settings
@@ -80,6 +83,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
         v1.include_router(feature)
     app.include_router(v1)
     app.include_router(health)
+    learn_parameters(app)
     app.add_middleware(Edge, settings=settings)
     return app
 

@@ -71,8 +71,9 @@ class InvalidRequest(Problem):
 
     type = "invalid-request"
 
-    def __init__(self, path: str, message: str) -> None:
-        super().__init__(f"{path}: {message}", errors=[{"path": path, "message": message}])
+    def __init__(self, path: str, message: str, *more: tuple[str, str]) -> None:
+        errors = [{"path": at, "message": wrong} for at, wrong in ((path, message), *more)]
+        super().__init__(f"{path}: {message}", errors=errors)
 
 
 class TooLarge(Problem):

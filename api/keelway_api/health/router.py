@@ -1,4 +1,4 @@
-"""Health, metrics, and the pages that explain problems."""
+"""Health, metrics, and the pages that explain the API and its problems."""
 
 from __future__ import annotations
 
@@ -62,6 +62,12 @@ async def statusz(request: Request, sessions: SessionFactory) -> dict[str, Any]:
 async def metrics() -> Response:
     """Prometheus metrics of this process."""
     return Response(generate_latest(REGISTRY), media_type=CONTENT_TYPE_LATEST)
+
+
+@router.get("/openapi.json", include_in_schema=False)
+async def openapi(request: Request) -> dict[str, Any]:
+    """The document of this API."""
+    return request.app.openapi()
 
 
 @router.get("/problems")
