@@ -55,7 +55,7 @@ def test_the_api_answers_before_the_object_store_does(stack, client):
 
 
 def test_doctor_finds_nothing_wrong_and_names_a_blob_that_is_gone(stack, client, tmp_path):
-    (tmp_path / "weights.bin").write_bytes(b"weights")
+    (tmp_path / "weights.bin").write_bytes(b"doctored")  # bytes that no other model has
     version = client.models.register("doctored", tmp_path / "weights.bin")
     sha256 = client.models.get("doctored", version.version).files[0].sha256
     key = f"blobs/sha256/{sha256[:2]}/{sha256[2:4]}/{sha256}"
@@ -63,10 +63,10 @@ def test_doctor_finds_nothing_wrong_and_names_a_blob_that_is_gone(stack, client,
 
     stack.s3.client().remove_object(BUCKET, key)
     gone = examine(stack.layout).wrong
-    stack.s3.client().put_object(BUCKET, key, io.BytesIO(b"weigh"), 5)
+    stack.s3.client().put_object(BUCKET, key, io.BytesIO(b"docto"), 5)
     cut = examine(stack.layout).wrong
-    stack.s3.client().put_object(BUCKET, key, io.BytesIO(b"weights"), 7)
+    stack.s3.client().put_object(BUCKET, key, io.BytesIO(b"doctored"), 8)
 
     assert gone == [f"content: doctored:1 weights.bin (sha256 {sha256}) is not in the store"]
-    assert cut == [f"content: doctored:1 weights.bin (sha256 {sha256}) has 5 bytes, not 7"]
+    assert cut == [f"content: doctored:1 weights.bin (sha256 {sha256}) has 5 bytes, not 8"]
     assert examine(stack.layout).wrong == []
