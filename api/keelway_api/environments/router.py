@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from keelway.contracts.base import MODEL_NAME, Page
 from keelway.contracts.environments import (
@@ -22,12 +22,15 @@ from keelway_api.pagination import Paging
 
 router = APIRouter(prefix="/workspaces/{workspace}/environments", tags=["environments"])
 Name = Annotated[str, Path(pattern=MODEL_NAME)]
+NameFilter = Annotated[str | None, Query(pattern=MODEL_NAME, description="only the one of exactly this name")]
 
 
 @router.get("")
-async def list_environments(scope: Reader, session: Session, paging: Paging) -> Page[Environment]:
+async def list_environments(
+    scope: Reader, session: Session, paging: Paging, name: NameFilter = None
+) -> Page[Environment]:
     """Environments by name, each with its newest version."""
-    rows = await service.list_environments(session, scope, after=paging.after_text(), limit=paging.limit + 1)
+    rows = await service.list_environments(session, scope, name=name, after=paging.after_text(), limit=paging.limit + 1)
     return paging.page(rows, lambda environment: environment.name)
 
 

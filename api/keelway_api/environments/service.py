@@ -159,7 +159,9 @@ async def list_versions(
     return found
 
 
-async def list_environments(session: AsyncSession, scope: Scope, *, after: str | None, limit: int) -> list[Environment]:
+async def list_environments(
+    session: AsyncSession, scope: Scope, *, name: str | None, after: str | None, limit: int
+) -> list[Environment]:
     """Environments by name, each with its newest version."""
     wanted = (
         _versions(scope.workspace_id)
@@ -167,6 +169,8 @@ async def list_environments(session: AsyncSession, scope: Scope, *, after: str |
         .order_by(EnvironmentTable.name)
         .limit(limit)
     )
+    if name is not None:
+        wanted = wanted.where(EnvironmentTable.name == name)
     if after is not None:
         wanted = wanted.where(EnvironmentTable.name > after)
     rows = await session.execute(wanted)

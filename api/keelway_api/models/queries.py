@@ -54,11 +54,27 @@ async def newest_versions(
     return rows.tuples().all()
 
 
+async def model(session: AsyncSession, workspace_id: UUID, name: str) -> ModelTable:
+    """The model of that name. Raises NotFound."""
+    wanted = select(ModelTable).where(ModelTable.workspace_id == workspace_id, ModelTable.name == name)
+    row = await session.scalar(wanted)
+    if row is None:
+        raise NotFound("model", name)
+    return row
+
+
 async def models(
-    session: AsyncSession, workspace_id: UUID, *, before: tuple[datetime, UUID] | None, limit: int
+    session: AsyncSession,
+    workspace_id: UUID,
+    *,
+    name: str | None,
+    before: tuple[datetime, UUID] | None,
+    limit: int,
 ) -> Sequence[ModelTable]:
-    """Models, newest first, before (created_at, id)."""
+    """Models, newest first, before (created_at, id); only the one called `name` when that is given."""
     wanted = select(ModelTable).where(ModelTable.workspace_id == workspace_id)
+    if name is not None:
+        wanted = wanted.where(ModelTable.name == name)
     if before is not None:
         wanted = wanted.where(tuple_(ModelTable.created_at, ModelTable.id) < tuple_(*before))
     ordered = wanted.order_by(ModelTable.created_at.desc(), ModelTable.id.desc())

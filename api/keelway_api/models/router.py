@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from keelway.contracts.base import MODEL_NAME, Page
 from keelway.contracts.files import FileEntry
@@ -21,17 +21,24 @@ from keelway_api.pagination import Paging, moment
 
 router = APIRouter(prefix="/workspaces/{workspace}", tags=["models"])
 Name = Annotated[str, Path(pattern=MODEL_NAME)]
+NameFilter = Annotated[str | None, Query(pattern=MODEL_NAME, description="only the one of exactly this name")]
 
 
 @router.get("/models")
-async def list_models(scope: Reader, session: Session, paging: Paging) -> Page[Model]:
+async def list_models(scope: Reader, session: Session, paging: Paging, name: NameFilter = None) -> Page[Model]:
     """Models, newest first, each with its latest ready version."""
     cursor = paging.after(moment, UUID)
     rows = await service.list_models(
-        session, scope, before=(cursor[0], cursor[1]) if cursor else None, limit=paging.limit + 1
+        session, scope, name=name, before=(cursor[0], cursor[1]) if cursor else None, limit=paging.limit + 1
     )
     page = paging.page(rows, lambda row: (row[0][0].isoformat(), row[0][1]))
     return Page(items=[model for _, model in page.items], next_page_token=page.next_page_token)
+
+
+@router.get("/models/{name}")
+async def show_model(name: Name, scope: Reader, session: Session) -> Model:
+    """One model, with its latest ready version."""
+    return await service.get_model(session, scope, name)
 
 
 @router.post("/models/{name}/versions", status_code=201, response_model=ModelVersionUpload)

@@ -129,11 +129,18 @@ async def list_versions(
     return [_contract(row, files=[], used_by=[]) for row in rows]
 
 
+async def get_model(session: AsyncSession, scope: Scope, name: str) -> Model:
+    """One model with its latest ready version. Raises NotFound."""
+    row = await queries.model(session, scope.workspace_id, name)
+    latest = await queries.latest_of(session, scope.workspace_id, [row.id])
+    return _model(row, latest.get(row.id))
+
+
 async def list_models(
-    session: AsyncSession, scope: Scope, *, before: tuple[datetime, UUID] | None, limit: int
+    session: AsyncSession, scope: Scope, *, name: str | None, before: tuple[datetime, UUID] | None, limit: int
 ) -> list[tuple[tuple[datetime, str], Model]]:
     """Models, newest first, each with its paging key and its latest ready version."""
-    rows = await queries.models(session, scope.workspace_id, before=before, limit=limit)
+    rows = await queries.models(session, scope.workspace_id, name=name, before=before, limit=limit)
     latest = await queries.latest_of(session, scope.workspace_id, [row.id for row in rows])
     return [((row.created_at, str(row.id)), _model(row, latest.get(row.id))) for row in rows]
 

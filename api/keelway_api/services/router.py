@@ -19,6 +19,7 @@ from keelway_api.services import logs, queries, service
 
 router = APIRouter(prefix="/workspaces/{workspace}/services", tags=["services"])
 Name = Annotated[str, Path(pattern=SERVICE_NAME, min_length=3, max_length=32)]
+NameFilter = Annotated[str | None, Query(pattern=SERVICE_NAME, description="only the one of exactly this name")]
 DEFAULT_TAIL = 1000
 
 
@@ -37,10 +38,12 @@ async def create_service(
 
 
 @router.get("")
-async def list_services(scope: Reader, session: Session, request: Request, paging: Paging) -> Page[Service]:
+async def list_services(
+    scope: Reader, session: Session, request: Request, paging: Paging, name: NameFilter = None
+) -> Page[Service]:
     """Services by name."""
     rows = await service.list_services(
-        session, scope, request.app.state.settings, after=paging.after_text(), limit=paging.limit + 1
+        session, scope, request.app.state.settings, name=name, after=paging.after_text(), limit=paging.limit + 1
     )
     return paging.page(rows, lambda found: found.name)
 

@@ -116,10 +116,12 @@ async def get(session: AsyncSession, scope: Scope, name: str, settings: ApiSetti
 
 
 async def list_services(
-    session: AsyncSession, scope: Scope, settings: ApiSettings, *, after: str | None, limit: int
+    session: AsyncSession, scope: Scope, settings: ApiSettings, *, name: str | None, after: str | None, limit: int
 ) -> list[Service]:
-    """Services by name."""
+    """Services by name; only the one called `name` when that is given."""
     wanted = select(ServiceTable).where(ServiceTable.workspace_id == scope.workspace_id)
+    if name is not None:
+        wanted = wanted.where(ServiceTable.name == name)
     if after is not None:
         wanted = wanted.where(ServiceTable.name > after)
     rows = await session.scalars(wanted.order_by(ServiceTable.name).limit(limit))

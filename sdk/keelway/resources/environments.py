@@ -41,9 +41,9 @@ class Environments(Resource):
         """A version: a number or `latest`. The name may carry it: `sklearn:3`."""
         return self._get(EnvironmentVersion, self._version(name, version))
 
-    def list(self) -> Iterator[Environment]:
-        """Environments with their newest version."""
-        return self._pages(Environment, f"{self._workspace}/environments")
+    def list(self, *, name: str | None = None) -> Iterator[Environment]:
+        """Environments with their newest version; with `name` only that one, if it is there."""
+        return self._pages(Environment, f"{self._workspace}/environments", {"name": name})
 
     def lock(self, name: str, version: str | int = "latest") -> EnvironmentLock:
         """The exact packages a version was resolved to, with their hashes."""

@@ -56,9 +56,13 @@ class Models(Resource):
         name, version = split_reference(name, version)
         return self._get(ModelVersion, self._path(name, "versions", version))
 
-    def list(self) -> Iterator[Model]:
-        """Models, newest first, each with its latest ready version."""
-        return self._pages(Model, f"{self._workspace}/models")
+    def model(self, name: str) -> Model:
+        """The model itself, with its latest ready version if it has one."""
+        return self._get(Model, self._path(name))
+
+    def list(self, *, name: str | None = None) -> Iterator[Model]:
+        """Models, newest first, each with its latest ready version; with `name` only that one, if it is there."""
+        return self._pages(Model, f"{self._workspace}/models", {"name": name})
 
     def versions(self, name: str) -> Iterator[ModelVersion]:
         """All versions of a model, newest first."""

@@ -81,9 +81,9 @@ class Services(Resource):
         """A service as it is now."""
         return self._get(Service, self._path(name))
 
-    def list(self, **filters: Any) -> Iterator[Service]:
-        """The workspace's services."""
-        return self._pages(Service, self._path(), filters)
+    def list(self, *, name: str | None = None) -> Iterator[Service]:
+        """The workspace's services; with `name` only that one, if it is there."""
+        return self._pages(Service, self._path(), {"name": name})
 
     def logs(
         self, name: str, tail: int | None = None, follow: bool = False, replica: str | None = None

@@ -125,3 +125,26 @@ def test_a_version_carries_its_etag_as_a_header(api, w):
     response = api.admin.get(f"{w}/models/ridge/versions/1")
 
     assert response.headers["etag"] == version["etag"]
+
+
+def test_a_model_is_shown_with_its_latest_ready_version(api, w):
+    register(api.admin, w, "ridge", {"m.pkl": unique_bytes()})
+    register(api.admin, w, "ridge", {"m.pkl": unique_bytes()})
+    open_version(api.admin, w, "ridge", {"m.pkl": unique_bytes()})
+
+    found = api.admin.get(f"{w}/models/ridge").json()
+
+    assert (found["name"], found["latest"]["id"]) == ("ridge", "ridge:2")
+    assert found == api.admin.get(f"{w}/models").json()["items"][0]
+
+
+def test_a_model_without_a_ready_version_is_shown(api, w):
+    open_version(api.admin, w, "ridge", {"m.pkl": unique_bytes()})
+
+    assert api.admin.get(f"{w}/models/ridge").json()["latest"] is None
+
+
+def test_a_model_that_is_not_there_is_named(api, w):
+    problem = assert_problem(api.admin.get(f"{w}/models/ridge"), "not-found")
+
+    assert (problem["kind"], problem["name"]) == ("model", "ridge")

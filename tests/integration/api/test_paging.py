@@ -86,6 +86,29 @@ def test_services_are_paged(api, workspace, w):
     assert [found["name"] for found in walk(api.admin, f"{w}/services", limit=2)] == ["svc-a", "svc-b", "svc-c"]
 
 
+def names(http, path, **params):
+    return [found["name"] for found in walk(http, path, **params)]
+
+
+def test_lists_can_be_asked_for_one_name(api, workspace, w):
+    for name in ("ridge-a", "ridge-ab"):
+        open_version(api.admin, w, name, {"m.pkl": b"x"})
+        environment(api, workspace, name)
+        service(api, workspace, name=name)
+
+    for path in ("models", "environments", "services"):
+        assert names(api.admin, f"{w}/{path}", name="ridge-a") == ["ridge-a"]
+        assert names(api.admin, f"{w}/{path}", name="rid") == []
+        assert names(api.admin, f"/v1/workspaces/{api.workspace()}/{path}", name="ridge-a") == []
+
+
+@pytest.mark.parametrize("path", ["models", "environments", "services"])
+def test_a_filter_that_no_name_can_match_is_refused(api, w, path):
+    response = api.admin.get(f"{w}/{path}", params={"name": "no name"})
+
+    assert paths_of(assert_problem(response, "invalid-request")) == ["query.name"]
+
+
 def made_up(value):
     return base64.urlsafe_b64encode(json.dumps(value).encode()).decode().rstrip("=")
 

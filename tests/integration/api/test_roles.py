@@ -16,6 +16,7 @@ IN_WORKSPACE = {  # the lowest role for each route below a workspace
     ("GET", W): READER,
     ("GET", W + "/audit"): ADMIN,
     ("GET", W + "/models"): READER,
+    ("GET", W + "/models/{name}"): READER,
     ("POST", MODEL): CONTRIBUTOR,
     ("GET", MODEL): READER,
     ("GET", MODEL + "/{version}"): READER,

@@ -348,3 +348,20 @@ def test_names_in_paths_are_quoted(wire, client, tmp_path):
     wire.on(f"GET {VERSIONS}/1/files/a%20b%3F%23%25.bin", Answer(200, b"x"))
 
     assert client.models.download("ridge", 1, tmp_path).name == "a b?#%.bin"
+
+
+def test_a_list_can_be_asked_for_one_name(wire, client):
+    for path in ("models", "environments", "services"):
+        wire.on(f"GET /v1/workspaces/default/{path}", Answer(200, {"items": []}))
+
+    assert [*client.models.list(name="r"), *client.environments.list(name="r"), *client.services.list(name="r")] == []
+    assert [asked.query for asked in wire.asked] == ["name=r"] * 3
+
+
+def test_a_model_itself_has_no_version_in_its_path(wire, client):
+    wire.on(
+        "GET /v1/workspaces/default/models/ridge",
+        Answer(200, {"name": "ridge", "created_at": "2026-01-01T00:00:00Z", "latest": None}),
+    )
+
+    assert client.models.model("ridge").latest is None
