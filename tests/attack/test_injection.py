@@ -32,7 +32,7 @@ def w(api):
 
 @pytest.mark.parametrize("text", TEXTS)
 def test_a_filter_is_a_value_and_never_sql(api, w, text):
-    for path in ("/v1/operations", f"{w}/models", f"{w}/services", f"{w}/audit", "/v1/workspaces"):
+    for path in ("/v1/operations", f"{w}/models", f"{w}/services", f"{w}/audit", "/v1/audit", "/v1/workspaces"):
         for name in FILTERS:
             response = api.admin.get(path, params={name: text})
 

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 from structlog.contextvars import get_contextvars
 
-from keelway.contracts.access import AuditEntry
 from keelway_api.audit.tables import AuditTable
 from keelway_api.auth.principal import Principal
 
@@ -35,26 +33,3 @@ async def record(
             detail=detail,
         )
     )
-
-
-async def entries(
-    session: AsyncSession, workspace_id: UUID, workspace: str, *, before: int | None, limit: int
-) -> list[AuditEntry]:
-    """The newest entries of a workspace before the one with id `before`."""
-    wanted = select(AuditTable).where(AuditTable.workspace_id == workspace_id)
-    if before is not None:
-        wanted = wanted.where(AuditTable.id < before)
-    rows = await session.scalars(wanted.order_by(AuditTable.id.desc()).limit(limit))
-    return [
-        AuditEntry(
-            id=row.id,
-            at=row.at,
-            workspace=workspace,
-            actor=row.actor,
-            action=row.action,
-            subject=row.subject,
-            request_id=row.request_id,
-            detail=row.detail,
-        )
-        for row in rows
-    ]

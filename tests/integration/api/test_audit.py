@@ -2,6 +2,7 @@
 
 import pytest
 
+from tests.support.problems import assert_problem
 from tests.support.registry import build, manifest, register, service, service_body, snapshot
 
 
@@ -64,5 +65,26 @@ def test_tokens_made_and_revoked_are_recorded(api):
     token = api.new_token("reader")
     api.admin.delete(f"/v1/tokens/{token['id']}")
 
-    rows = api.sql("SELECT action FROM audit WHERE subject = %s ORDER BY id", f"tokens/{token['id']}")
-    assert [row["action"] for row in rows] == ["token.create", "token.revoke"]
+    entries = api.admin.get("/v1/audit", params={"limit": 2}).json()["items"]
+    assert [(entry["action"], entry["subject"], entry["workspace"]) for entry in entries] == [
+        ("token.revoke", f"tokens/{token['id']}", None),
+        ("token.create", f"tokens/{token['id']}", None),
+    ]
+
+
+def test_the_whole_log_names_the_workspace_of_each_entry(api):
+    made = [api.workspace() for _ in range(3)]
+
+    entries = api.admin.get("/v1/audit", params={"limit": 3}).json()["items"]
+
+    assert [entry["workspace"] for entry in entries] == made[::-1]
+
+
+def test_who_is_admin_of_a_workspace_sees_its_log_and_no_other(api, workspace):
+    api.workspace()
+    http = api.as_role("admin", workspace)
+
+    assert {entry["workspace"] for entry in http.get(f"/v1/workspaces/{workspace}/audit").json()["items"]} == {
+        workspace
+    }
+    assert_problem(http.get("/v1/audit"), "forbidden")

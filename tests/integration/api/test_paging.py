@@ -52,6 +52,7 @@ def test_audit_entries_are_paged(api, w):
     seen = walk(api.admin, f"{w}/audit", limit=2)
 
     assert [entry["action"] for entry in seen] == ["model.version.open"] * 4 + ["workspace.create"]
+    assert [entry for entry in walk(api.admin, "/v1/audit", limit=3) if entry["id"] >= seen[-1]["id"]] == seen
 
 
 def test_workspaces_are_paged(api):
@@ -136,7 +137,16 @@ TOKENS = [
     base64.urlsafe_b64encode(b"[" * 1400).decode(),
     base64.urlsafe_b64encode(b"\xff\xfe").decode(),
 ]
-LISTS = ["/v1/operations", "/v1/workspaces", "models", "models/m/versions", "audit", "environments", "services"]
+LISTS = [
+    "/v1/operations",
+    "/v1/workspaces",
+    "/v1/audit",
+    "models",
+    "models/m/versions",
+    "audit",
+    "environments",
+    "services",
+]
 
 
 @pytest.mark.parametrize("path", LISTS)

@@ -41,6 +41,7 @@ IN_WORKSPACE = {  # the lowest role for each route below a workspace
     ("GET", W + "/services/{name}/logs"): READER,
 }
 EVERYWHERE = {  # who passes on the other routes; a role of people counts here only when it holds everywhere
+    ("GET", "/v1/audit"): {ADMIN},
     ("GET", "/v1/whoami"): {*LADDER, "worker", "gateway"},
     ("GET", "/v1/workspaces"): {*LADDER, "worker", "gateway"},
     ("POST", "/v1/workspaces"): {ADMIN},
