@@ -212,6 +212,19 @@ class IdempotencyInFlight(Problem):
     type = "idempotency-in-flight"
 
 
+class SecretShownOnce(Problem):
+    """The request was carried out before, and its answer held a secret that is not kept."""
+
+    type = "secret-shown-once"
+
+    def __init__(self, id: str) -> None:
+        super().__init__(
+            f"The first request with this key made {id!r}; its secret stood in that answer only. "
+            "If that never arrived, revoke it and create another, with a new key.",
+            id=id,
+        )
+
+
 class PreconditionFailed(Problem):
     """If-Match did not match."""
 

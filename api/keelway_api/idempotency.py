@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Awaitable, Callable
 from typing import Annotated, Any
 
@@ -15,7 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
-from keelway_api.errors import IdempotencyInFlight, IdempotencyMismatch
+from keelway_api.errors import IdempotencyInFlight, IdempotencyMismatch, SecretShownOnce
 from keelway_api.tables import Base, Created
 
 KEEP = "48 hours"
@@ -58,14 +59,15 @@ class OnceRequest:
     ) -> Response:
         """Run `effect` and answer it, or repeat the answer that this key got before.
 
-        Fields named in `secret` are never stored. Raises IdempotencyMismatch when the key belongs to another request,
+        Fields named in `secret` are never stored, so that such an answer, which must have an `id`, is not repeated:
+        SecretShownOnce instead. Raises IdempotencyMismatch when the key belongs to another request,
         IdempotencyInFlight while the first one has not ended.
         """
         if self._key is None:
             made = await effect()
             return _json(status, made.model_dump_json(), headers(made))
         if not await self._reserve(session):
-            return await self._replay(session)
+            return await self._replay(session, has_secret=bool(secret))
         made = await effect()
         sent = headers(made)
         row = await session.get_one(IdempotencyTable, self._id)
@@ -98,12 +100,14 @@ class OnceRequest:
             raise
         return made is not None
 
-    async def _replay(self, session: AsyncSession) -> Response:
+    async def _replay(self, session: AsyncSession, *, has_secret: bool) -> Response:
         row = await session.get_one(IdempotencyTable, self._id)
         if row.request_sha256 != await self._digest():
             raise IdempotencyMismatch("This key was used for another request.")
         if row.status is None or row.body is None:
             raise IdempotencyInFlight("The first request with this key has not ended.", headers=_later())
+        if has_secret:
+            raise SecretShownOnce(json.loads(row.body)["id"])
         return _json(row.status, row.body, {**(row.headers or {}), "Idempotency-Replayed": "true"})
 
 

@@ -216,6 +216,10 @@ class IdempotencyInFlight(ProblemError):
     """409: The first request with this key is still running."""
 
 
+class SecretShownOnce(ProblemError):
+    """409: The secret cannot be shown again."""
+
+
 class PreconditionFailed(ProblemError):
     """412: It was changed in between."""
 

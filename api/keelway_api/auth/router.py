@@ -26,7 +26,7 @@ async def whoami(session: Session, caller: Caller) -> Whoami:
 
 @router.post("/tokens", status_code=201, response_model=TokenCreated, dependencies=[admins])
 async def create_token(body: TokenCreate, session: Session, caller: Caller, once: Once) -> Response:
-    """Make a token; its secret is in this answer only, so a repeated Idempotency-Key is refused its body."""
+    """Make a token. Its secret is in this answer only: a repeated Idempotency-Key is refused, naming the token."""
     return await once.answer(session, 201, lambda: service.create_token(session, caller, body), secret=("secret",))
 
 

@@ -97,6 +97,12 @@ PROBLEMS: dict[str, ProblemType] = {
     "idempotency-in-flight": ProblemType(
         409, "The first request with this key is still running", "Try again after Retry-After seconds."
     ),
+    "secret-shown-once": ProblemType(
+        409,
+        "The secret cannot be shown again",
+        "The first request with this Idempotency-Key was carried out; its answer held the secret, which is not kept. "
+        "If you do not have it, revoke what `id` names and create another.",
+    ),
     "precondition-failed": ProblemType(
         412, "It was changed in between", "If-Match named an etag that is not the current one; read it again."
     ),
