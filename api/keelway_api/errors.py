@@ -157,7 +157,8 @@ class EnvironmentInvalid(Problem):
     type = "environment-invalid"
 
     def __init__(self, line: str, message: str) -> None:
-        super().__init__(f"{line!r}: {message}", line=line)
+        shown = line[:200]  # a quarter of a megabyte can stand on one
+        super().__init__(f"{shown!r}: {message[:500]}", line=shown)
 
 
 class EnvironmentUnsolvable(Problem):

@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 from keelway.contracts.environments import EnvironmentVersionCreate
+from keelway_api.environments import conda
 from keelway_api.errors import EnvironmentInvalid, PythonNotAvailable
 
 # In a conda file of the old system these mean "the scoring server": here that is the runtime, with its own shims.
@@ -20,7 +21,6 @@ RUNTIME_ITSELF = frozenset(
     {"azureml-defaults", "azureml-contrib-services", "azureml-monitoring", "azureml-inference-server-http"}
 )
 CONDA_KEYS = frozenset({"name", "channels", "dependencies", "prefix", "variables"})
-CONDA_SPEC = re.compile(r"\s*(?:[\w./-]+::)?([A-Za-z0-9_.-]+)\s*(.*?)\s*")
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 OLDEST = Version("3.9")
 
@@ -40,7 +40,7 @@ def read(body: EnvironmentVersionCreate) -> Definition:
         found = _conda(body.conda_file)
     else:
         found = Definition(None, _pip((body.pip_requirements or "").splitlines()), {})
-    python = _python_spec(body.python_version) if body.python_version else found.python
+    python = conda.python_versions([body.python_version]) if body.python_version else found.python
     return Definition(python, found.requirements, _checked({**found.variables, **body.environment_variables}))
 
 
@@ -71,24 +71,23 @@ def _conda(text: str) -> Definition:
 
 def _conda_package(line: str) -> SpecifierSet | None:
     """The specifier when the line asks for python, None for pip. Any other conda package is refused."""
-    found = CONDA_SPEC.fullmatch(line)
-    name = canonicalize_name(found[1]) if found else ""
-    if found and name == "python":
-        return _python_spec(found[2]) if found[2] else None
-    if name == "pip":
+    spec = conda.parse(line)
+    if spec is None:
+        raise EnvironmentInvalid(line, "not a conda package; write for example python=3.11")
+    if spec.name == "python":
+        return _python_versions(line, spec.constraints)
+    if spec.name == "pip":
         return None
-    raise EnvironmentInvalid(line, "of conda packages only python and pip are installed; list others under 'pip:'")
+    instead = f"if PyPI has it, write {conda.as_pip(spec)!r} under 'pip:'"
+    raise EnvironmentInvalid(line, f"of conda packages only python and pip are installed; {instead}")
 
 
-def _python_spec(text: str) -> SpecifierSet:
-    """`3.11`, `=3.11.4`, `==3.11.*`, `>=3.9,<3.12`: a patch release stands for its minor version."""
-    bare = re.fullmatch(r"={0,2}\s*(\d+)\.(\d+)(\.[\d*]+)?(\.\*)?", text.strip())
-    if bare:
-        return SpecifierSet(f"=={bare[1]}.{bare[2]}.*")
+def _python_versions(line: str, constraints: tuple[str, ...]) -> SpecifierSet | None:
     try:
-        return SpecifierSet(text.replace(" ", ""))
+        return conda.python_versions(constraints)
     except InvalidSpecifier as error:
-        raise EnvironmentInvalid(f"python{text}", "not a python version") from error
+        hint = "write for example python=3.11 or python>=3.10,<3.13"
+        raise EnvironmentInvalid(line, f"not python versions that are understood here; {hint}") from error
 
 
 def _pip(lines: list[str]) -> tuple[str, ...]:

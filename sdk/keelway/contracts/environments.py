@@ -19,7 +19,9 @@ class EnvironmentVersionCreate(Request):
     conda_file: Text | None = Field(
         default=None, description="a conda environment file: python version and a pip section"
     )
-    pip_requirements: Text | None = Field(default=None, description="requirements.txt lines")
+    pip_requirements: Text | None = Field(
+        default=None, description="requirements.txt lines; an empty text is the scoring runtime alone"
+    )
     python_version: PythonVersion | None = Field(default=None, description="overrides what the conda file asks for")
     environment_variables: dict[str, str] = Field(default_factory=dict)
 
@@ -27,6 +29,8 @@ class EnvironmentVersionCreate(Request):
     def _one_source(self) -> EnvironmentVersionCreate:
         if self.conda_file is not None and self.pip_requirements is not None:
             raise ValueError("give either conda_file or pip_requirements, not both")
+        if self.conda_file is None and self.pip_requirements is None:
+            raise ValueError("give conda_file or pip_requirements; pip_requirements '' is the scoring runtime alone")
         return self
 
 

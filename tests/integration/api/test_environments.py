@@ -96,6 +96,18 @@ def test_both_kinds_of_description_at_once_are_refused(api, w):
     assert paths_of(assert_problem(response, "invalid-request")) == ["body"]
 
 
+@pytest.mark.parametrize("body", [{}, {"python_version": "3.11"}, {"environment_variables": {"A": "b"}}])
+def test_a_request_without_a_description_is_refused_with_those_there_are(api, w, body):
+    problem = assert_problem(register(api, w, **body), "invalid-request")
+
+    assert paths_of(problem) == ["body"]
+    assert "conda_file or pip_requirements" in problem["detail"]
+
+
+def test_an_environment_of_the_scoring_runtime_alone_is_asked_for_by_name(api, w):
+    assert register(api, w, pip_requirements="").json()["requirements"] == []
+
+
 def test_a_description_of_more_than_256_kib_is_refused(api, w):
     response = register(api, w, pip_requirements="#" * 262_145)
 

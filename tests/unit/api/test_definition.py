@@ -51,24 +51,58 @@ def test_requirements_are_read_without_comments():
 
 
 def test_an_environment_may_be_empty():
-    assert read(EnvironmentVersionCreate()).requirements == ()
+    assert pip("").requirements == ()
     assert conda("dependencies:").requirements == ()
 
 
 @pytest.mark.parametrize(
     ("text", "spec"),
     [
-        ("3.11", "==3.11.*"),
         ("=3.11", "==3.11.*"),
         ("==3.11.4", "==3.11.*"),
         ("=3.11.*", "==3.11.*"),
-        (">=3.9,<3.12", None),
+        ("=3.11.4.*", "==3.11.*"),
+        (" 3.11", "==3.11.*"),
+        (" = 3.11", "==3.11.*"),
+        ("=3", "==3.*"),
+        ("=3.*", "==3.*"),
+        (">=3.10", ">=3.10"),
+        (" >= 3.10", ">=3.10"),
+        (">=3.10.*", ">=3.10"),
+        (">=3.9,<3.12", ">=3.9,<3.12"),
+        (" >=3.9, <3.12", ">=3.9,<3.12"),
+        ("=3.11,!=3.11.2", "==3.11.*,!=3.11.2"),
+        ("~=3.10", "~=3.10"),
+        ("=3.11.4=h955ad1f_0", "==3.11.*"),
+        ("==3.11.4=h955ad1f_0", "==3.11.*"),
+        (" 3.11.4 h955ad1f_0", "==3.11.*"),
+        ("=3.11=*_cpython", "==3.11.*"),
+        (" >=3.9,<3.12 *_cpython", ">=3.9,<3.12"),
     ],
 )
-def test_a_patch_release_stands_for_its_minor_version(text, spec):
-    operator = "" if text[0] in "=<>" else "="
+def test_python_is_asked_for_as_conda_writes_it_and_a_patch_release_stands_for_its_minor_version(text, spec):
+    for channel in ("", "conda-forge::", "conda-forge/linux-64::"):
+        assert conda(f"dependencies: ['{channel}python{text}']").python == SpecifierSet(spec)
 
-    assert conda(f"dependencies: ['python{operator}{text}']").python == SpecifierSet(spec or text)
+
+@pytest.mark.parametrize("line", ["python", "python *", "python=*"])
+def test_any_python_will_do(line):
+    assert conda(f"dependencies: ['{line}']").python is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("python=abc", "python=3.11|3.12", "python=>3", "python=3.1x", "python[version='>=3.9']", "python=3.11=a=b"),
+        "python=3.11=h1 extra words",
+    ],
+)
+def test_a_python_that_is_not_understood_is_refused_with_what_to_write(line):
+    with pytest.raises(EnvironmentInvalid) as refused:
+        conda(f'dependencies: ["{line}"]')
+
+    assert refused.value.fields["line"] == line
+    assert "write for example python=3.11" in refused.value.detail
 
 
 def test_the_request_overrides_python_and_variables_of_the_file():
@@ -120,6 +154,38 @@ def test_conda_packages_are_refused_by_their_line(line):
         conda(f"dependencies:\n- python=3.11\n- '{line}'\n")
 
     assert refused.value.fields["line"] == line
+
+
+@pytest.mark.parametrize(
+    ("line", "instead"),
+    [
+        ("numpy", "numpy"),
+        ("numpy=1.26", "numpy==1.26.*"),
+        ("numpy=1.26=py311h64a7726_0", "numpy==1.26.*"),
+        ("conda-forge::numpy=1.26.4=py311h64a7726_0", "numpy==1.26.4"),
+        ("numpy 1.26.4 py311h64a7726_0", "numpy==1.26.4"),
+        ("numpy==1.26.4", "numpy==1.26.4"),
+        ("numpy >=1.26, <2", "numpy<2,>=1.26"),
+        ("scikit_learn=1.4|1.5", "scikit-learn"),
+        ("openssl=1.1.1w=h7f8727e_0", "openssl"),
+    ],
+)
+def test_a_conda_package_is_refused_with_the_requirement_to_write_instead(line, instead):
+    with pytest.raises(EnvironmentInvalid) as refused:
+        conda(f"dependencies: ['{line}']")
+
+    assert f"write {instead!r} under 'pip:'" in refused.value.detail
+
+
+@pytest.mark.parametrize("line", ["a" + " " * 200_000 + "b c d", "a" * 200_000 + "é", "a" + "=1" * 100_000])
+def test_a_line_without_end_is_read_at_once(line):
+    started = time.monotonic()
+
+    with pytest.raises(EnvironmentInvalid) as refused:
+        conda(f"dependencies: ['{line}']")
+
+    assert time.monotonic() - started < 2
+    assert len(refused.value.detail) < 1000
 
 
 BAD_FILES = {
