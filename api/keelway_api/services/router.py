@@ -15,6 +15,7 @@ from keelway_api.auth.dependencies import Deployer, Reader
 from keelway_api.db import Session, SessionFactory
 from keelway_api.idempotency import Once
 from keelway_api.pagination import Paging
+from keelway_api.preconditions import Precondition
 from keelway_api.services import logs, queries, service
 
 router = APIRouter(prefix="/workspaces/{workspace}/services", tags=["services"])
@@ -64,10 +65,10 @@ async def list_revisions(name: Name, scope: Reader, session: Session, request: R
 
 @router.delete("/{name}", status_code=202)
 async def delete_service(
-    name: Name, scope: Deployer, session: Session, request: Request, response: Response
+    name: Name, scope: Deployer, session: Session, request: Request, response: Response, precondition: Precondition
 ) -> Operation:
     """Take it off the gateway and stop its replicas. Location names the operation to follow."""
-    operation = await service.delete(session, scope, name, request.app.state.settings)
+    operation = await service.delete(session, scope, name, request.app.state.settings, precondition)
     response.headers["Location"] = f"/v1/operations/{operation.id}"
     return operation
 

@@ -31,6 +31,7 @@ from keelway_api.models import service as models
 from keelway_api.nodes import service as nodes
 from keelway_api.operations import service as operations
 from keelway_api.operations.tables import OperationTable
+from keelway_api.preconditions import IfMatch
 from keelway_api.services import queries, state
 from keelway_api.services.tables import ReplicaTable, RevisionTable, ServiceTable
 from keelway_api.settings import ApiSettings
@@ -128,8 +129,13 @@ async def list_services(
     return [await contract(session, row, scope.workspace, settings) for row in rows]
 
 
-async def delete(session: AsyncSession, scope: Scope, name: str, settings: ApiSettings) -> Operation:
-    """Take it off the gateway now and stop its replicas. Asking again answers the operation that is under way."""
+async def delete(
+    session: AsyncSession, scope: Scope, name: str, settings: ApiSettings, precondition: IfMatch
+) -> Operation:
+    """Take it off the gateway now and stop its replicas. Asking again answers the operation that is under way.
+
+    Raises NotFound, PreconditionFailed.
+    """
     found = await queries.service_named(session, scope.workspace_id, name)
     # Operations before their service, in the order in which reports lock them: else one of both would be turned away.
     under_way = await operations.open_on(session, scope.workspace_id, _subject(found))
@@ -138,6 +144,7 @@ async def delete(session: AsyncSession, scope: Scope, name: str, settings: ApiSe
         raise NotFound("service", name)
     if deletion := await _deletion(session, service):
         return await operations.contract(session, deletion)
+    precondition.check(_etag(service))
     for operation in under_way:
         await operations.request_cancel(session, operation)
     service.is_deleting = True
@@ -243,8 +250,12 @@ async def contract(session: AsyncSession, row: ServiceTable, workspace: str, set
         operation=str(row.operation_id) if row.operation_id else None,
         created_at=row.created_at,
         created_by=row.created_by,
-        etag=f'"{row.row_version}"',
+        etag=_etag(row),
     )
+
+
+def _etag(service: ServiceTable) -> str:
+    return f'"{service.row_version}"'
 
 
 async def _revision(session: AsyncSession, row: RevisionTable) -> Revision:

@@ -433,6 +433,27 @@ def test_a_deletion_and_a_report_do_not_lock_each_other_out(api, workspace, w, h
         assert deleted.result().status_code == 202
 
 
+@pytest.mark.parametrize("etag", ['"0"', 'W/"1"', "1", '"0", "x"', ""])
+def test_a_service_that_is_not_what_the_caller_saw_is_not_deleted(api, w, workspace, etag):
+    made = service(api, workspace)
+
+    response = api.admin.delete(f"{w}/services/ridge-svc", headers={"If-Match": etag})
+
+    assert assert_problem(response, "precondition-failed")["etag"] == made["etag"]
+    assert show(api, w)["state"] == "transitioning"
+
+
+@pytest.mark.parametrize("etag", ["{}", "*", '"0", {}'])
+def test_a_service_that_is_what_the_caller_saw_is_deleted(api, w, workspace, etag):
+    headers = {"If-Match": etag.format(service(api, workspace)["etag"])}
+
+    response = api.admin.delete(f"{w}/services/ridge-svc", headers=headers)
+    again = api.admin.delete(f"{w}/services/ridge-svc", headers=headers)
+
+    assert response.status_code == 202
+    assert again.json()["id"] == response.json()["id"], "a lost answer must not make the same request fail"
+
+
 def test_a_failed_service_can_be_deleted(api, workspace, w):
     made = service(api, workspace)
     Attempt(api, made["operation"]).end("failed", error={"code": "x", "message": "no"})
