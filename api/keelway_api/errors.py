@@ -109,15 +109,6 @@ class AlreadyExists(Problem):
         super().__init__(f"A {kind} {name!r} exists already.", kind=kind, name=name)
 
 
-class InUse(Problem):
-    """Others refer to it."""
-
-    type = "in-use"
-
-    def __init__(self, subject: str, used_by: Sequence[str]) -> None:
-        super().__init__(f"{subject} is used by {', '.join(used_by)}.", subject=subject, used_by=list(used_by))
-
-
 class BlobsMissing(Problem):
     """Commit was asked for, but some files were never uploaded."""
 
@@ -143,12 +134,6 @@ class CorruptBytes(Problem):
     """The store gave back other bytes than it was given."""
 
     type = "corrupt-bytes"
-
-
-class Immutable(Problem):
-    """Written once: it is there already with another value."""
-
-    type = "immutable"
 
 
 class EnvironmentInvalid(Problem):

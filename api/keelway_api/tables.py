@@ -21,9 +21,6 @@ NAMING = {
 
 Id = Annotated[UUID, mapped_column(primary_key=True, default=uuid7)]  # version 7: ids sort by creation
 Created = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=func.now())]
-Time = Annotated[datetime, mapped_column(DateTime(timezone=True))]
-Json = Annotated[dict[str, Any], mapped_column(JSONB)]
-JsonList = Annotated[list[Any], mapped_column(JSONB)]
 
 
 class Base(DeclarativeBase):

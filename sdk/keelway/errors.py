@@ -160,10 +160,6 @@ class AlreadyExists(ProblemError):
     """409: The name is taken."""
 
 
-class InUse(ProblemError):
-    """409: Something still uses it."""
-
-
 class BlobsMissing(ProblemError):
     """409: Some files are not uploaded yet."""
 
@@ -178,10 +174,6 @@ class DigestMismatch(ProblemError):
 
 class CorruptBytes(ProblemError):
     """500: Stored bytes are damaged."""
-
-
-class Immutable(ProblemError):
-    """409: This cannot be changed."""
 
 
 class EnvironmentInvalid(ProblemError):

@@ -8,7 +8,7 @@ from uuid import UUID
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keelway.contracts.services import NodeDesired, NodeObserved, ObservedReplica, ReplicaState
+from keelway.contracts.services import NodeDesired, NodeObserved, ObservedReplica
 from keelway_api.bell import ring
 from keelway_api.db import Sessions, forgo_sync
 from keelway_api.nodes import service as nodes
@@ -113,8 +113,3 @@ async def replica_owners(session: AsyncSession, node: str, names: Sequence[str])
         ReplicaTable.node == node, ReplicaTable.name.in_(names)
     )
     return {row.name: row.service_id for row in await session.execute(wanted)}
-
-
-def is_serving(row: ReplicaTable) -> bool:
-    """True when requests may be sent there."""
-    return row.is_wanted and row.url is not None and row.state == ReplicaState.READY

@@ -12,7 +12,6 @@ WORKSPACE_NAME = r"^[a-z0-9][a-z0-9\-._]{0,254}$"
 SHA256 = r"^[0-9a-f]{64}$"
 
 ModelName = Annotated[str, StringConstraints(pattern=MODEL_NAME)]
-EnvironmentName = Annotated[str, StringConstraints(pattern=MODEL_NAME)]
 WorkspaceName = Annotated[str, StringConstraints(pattern=WORKSPACE_NAME)]
 ServiceName = Annotated[str, StringConstraints(pattern=SERVICE_NAME, min_length=3, max_length=32)]
 Sha256 = Annotated[str, StringConstraints(pattern=SHA256)]

@@ -49,9 +49,6 @@ PROBLEMS: dict[str, ProblemType] = {
     "already-exists": ProblemType(
         409, "The name is taken", "A resource of this name exists already; `name` says which."
     ),
-    "in-use": ProblemType(
-        409, "Something still uses it", "It cannot be removed while others refer to it; `used_by` names them."
-    ),
     "blobs-missing": ProblemType(
         409, "Some files are not uploaded yet", "Upload the files named in `paths`, then commit again."
     ),
@@ -67,9 +64,6 @@ PROBLEMS: dict[str, ProblemType] = {
     ),
     "corrupt-bytes": ProblemType(
         500, "Stored bytes are damaged", "The object store gave back bytes whose sha256 is wrong; they were not served."
-    ),
-    "immutable": ProblemType(
-        409, "This cannot be changed", "Properties are written once: new keys may be added, old ones never changed."
     ),
     "environment-invalid": ProblemType(
         422, "The environment description is not valid", "`line` says which line of the file and why."

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, StringConstraints
 
 from keelway.contracts.base import Answer, Description, Request, ServiceName, Sha256, Tags
-from keelway.contracts.files import FileEntry, checked_path
+from keelway.contracts.files import FileEntry
 
 ModelRef = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9\-._]{0,254}:(\d+|latest)$")]
 EnvironmentRef = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9\-._]{0,254}:(\d+|latest)$")]
@@ -273,8 +273,3 @@ class ReplicaLogs(Request):
     """What a node's replicas wrote since the last time."""
 
     logs: Annotated[list[ReplicaLog], Field(max_length=1000)]
-
-
-def checked_entry_script(path: str) -> str:
-    """An entry script's path inside its snapshot; ValueError when it could leave it."""
-    return checked_path(path)

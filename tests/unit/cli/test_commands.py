@@ -81,12 +81,12 @@ def test_help_imports_neither_the_http_client_nor_pydantic():
 
 
 def test_an_error_is_readable_and_without_traceback(wire, keelway):
-    wire.on(f"GET {W}/services/x", problem(409, "in-use", "it is used", used_by=["a", "b"]))
+    wire.on(f"GET {W}/services/x", problem(409, "blobs-missing", "they are missing", paths=["a", "b"]))
 
     result = keelway("service", "show", "x")
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert result.stderr == "error: A title: it is used\n  used_by: a, b\n"
+    assert result.stderr == "error: A title: they are missing\n  paths: a, b\n"
 
 
 def test_with_json_an_error_is_one_document_on_stderr(wire, keelway):
