@@ -65,6 +65,10 @@ class MethodNotAllowed(Problem):
 
     type = "method-not-allowed"
 
+    def __init__(self, method: str, allowed: Sequence[str]) -> None:
+        offer = ", ".join(allowed)
+        super().__init__(f"This path takes {offer}, not {method}.", headers={"Allow": offer}, allowed=list(allowed))
+
 
 class InvalidRequest(Problem):
     """A rule that the request's shape alone cannot say was broken; `errors` holds path and message of each."""
@@ -294,15 +298,15 @@ async def _on_http(request: Request, error: Exception) -> JSONResponse:
     if error.status_code == 404:
         return _for(request, NotFound("path", request.scope["path"]))
     if error.status_code == 405:
-        return _for(request, MethodNotAllowed(str(error.detail), headers={"Allow": _allowed(request)}))
+        return _for(request, MethodNotAllowed(request.method, _allowed(request)))
     return _for(request, InvalidRequest("body", str(error.detail)))  # FastAPI: the body is not JSON at all
 
 
-def _allowed(request: Request) -> str:
+def _allowed(request: Request) -> list[str]:
     """All methods of a path: Starlette names only those of the first route that has it."""
     contexts = [route for route in iter_route_contexts(request.app.routes) if route.path]
     has = [route for route in contexts if compile_path(route.path or "")[0].match(request.scope["path"])]
-    return ", ".join(sorted({method for route in has for method in route.methods or ()}))
+    return sorted({method for route in has for method in route.methods or ()})
 
 
 def is_outage(error: BaseException) -> bool:

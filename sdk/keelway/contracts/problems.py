@@ -32,7 +32,7 @@ PROBLEMS: dict[str, ProblemType] = {
         404, "Not found", "There is no such resource, or you may not see it. The fields say what was looked for."
     ),
     "method-not-allowed": ProblemType(
-        405, "Method not allowed", "The path exists, but not for this method; the Allow header lists those it has."
+        405, "Method not allowed", "The path exists, but not for this method; `allowed` lists those it has."
     ),
     "invalid-request": ProblemType(
         422,

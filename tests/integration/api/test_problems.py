@@ -93,7 +93,8 @@ def test_an_unknown_path_is_not_found(api):
 def test_a_method_that_a_path_does_not_have_is_named_with_those_it_has(api, w):
     response = api.admin.delete(f"{w}/models/m/versions")
 
-    assert_problem(response, "method-not-allowed")
+    problem = assert_problem(response, "method-not-allowed")
+    assert (problem["detail"], problem["allowed"]) == ("This path takes GET, POST, not DELETE.", ["GET", "POST"])
     assert {method.strip() for method in response.headers["allow"].split(",")} == {"GET", "POST"}
 
 
