@@ -1,21 +1,27 @@
-"""Query parameters that a route does not declare are refused: a mistyped filter must not list everything."""
+"""The query: filters that lists share, and the refusal of parameters that a route does not declare."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Annotated
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
 
+from keelway.contracts.base import MODEL_NAME
 from keelway_api.errors import InvalidRequest
 
+NameFilter = Annotated[str | None, Query(pattern=MODEL_NAME, description="only the one of exactly this name")]
 NAMED = 20
 NAME_SHOWN = 100
 
 
 async def refuse_unknown(request: Request) -> None:
-    """A dependency of the whole app. Raises InvalidRequest naming what is unknown and what the route knows."""
+    """A dependency of the whole app: a mistyped filter must not list everything.
+
+    Raises InvalidRequest naming what is unknown and what the route knows.
+    """
     if not request.query_params:
         return
     known = request.app.state.query_parameters[request.scope["endpoint"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from keelway.contracts.base import MODEL_NAME, Page
 from keelway.contracts.environments import (
@@ -19,10 +19,10 @@ from keelway_api.db import Session, SessionFactory
 from keelway_api.environments import service
 from keelway_api.idempotency import Once
 from keelway_api.pagination import Paging
+from keelway_api.query import NameFilter
 
 router = APIRouter(prefix="/workspaces/{workspace}/environments", tags=["environments"])
 Name = Annotated[str, Path(pattern=MODEL_NAME)]
-NameFilter = Annotated[str | None, Query(pattern=MODEL_NAME, description="only the one of exactly this name")]
 
 
 @router.get("")

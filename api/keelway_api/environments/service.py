@@ -21,6 +21,7 @@ from keelway.contracts.environments import (
 )
 from keelway.contracts.operations import Operation, OperationKind
 from keelway.contracts.services import BuildSpec, EnvironmentSpec
+from keelway_api import versions
 from keelway_api.audit import service as audit
 from keelway_api.auth.dependencies import Scope
 from keelway_api.db import Sessions
@@ -133,13 +134,7 @@ async def build(session: AsyncSession, scope: Scope, name: str, number: str, set
 async def get_row(session: AsyncSession, scope: Scope, name: str, number: str) -> Row:
     """One version, where `latest` is the highest. Raises NotFound."""
     wanted = _versions(scope.workspace_id).where(EnvironmentTable.name == name)
-    if number == "latest":
-        wanted = wanted.order_by(EnvironmentVersionTable.version.desc()).limit(1)
-    elif number.isascii() and number.isdigit() and len(number) < 10:
-        wanted = wanted.where(EnvironmentVersionTable.version == int(number))
-    else:
-        raise NotFound("environment version", f"{name}:{number}")
-    row = (await session.execute(wanted)).tuples().first()
+    row = await versions.pick(session, wanted, EnvironmentVersionTable.version, number)
     if row is None:
         raise NotFound("environment version", f"{name}:{number}")
     return row

@@ -10,6 +10,7 @@ from sqlalchemy import Select, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.models import VersionState
+from keelway_api import versions
 from keelway_api.errors import NotFound
 from keelway_api.manifests.tables import ManifestTable
 from keelway_api.models.tables import ModelTable, ModelVersionTable
@@ -30,14 +31,8 @@ def versions_in(workspace_id: UUID) -> Select[ModelVersionTable, ModelTable, Man
 async def version(session: AsyncSession, workspace_id: UUID, name: str, number: str) -> VersionRow:
     """Version `number` of a model, where `latest` is the highest ready one. Raises NotFound."""
     wanted = versions_in(workspace_id).where(ModelTable.name == name)
-    if number == "latest":
-        wanted = wanted.where(ModelVersionTable.state == VersionState.READY)
-        wanted = wanted.order_by(ModelVersionTable.version.desc()).limit(1)
-    elif number.isascii() and number.isdigit() and len(number) < 10:
-        wanted = wanted.where(ModelVersionTable.version == int(number))
-    else:
-        raise NotFound("model version", f"{name}:{number}")
-    row = (await session.execute(wanted)).tuples().first()
+    is_ready = ModelVersionTable.state == VersionState.READY
+    row = await versions.pick(session, wanted, ModelVersionTable.version, number, latest_among=is_ready)
     if row is None:
         raise NotFound("model version", f"{name}:{number}")
     return row

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from keelway.contracts.base import MODEL_NAME, Page
 from keelway.contracts.files import FileEntry
@@ -18,10 +18,10 @@ from keelway_api.manifests import service as manifests
 from keelway_api.manifests.streams import archive_response, file_response
 from keelway_api.models import service
 from keelway_api.pagination import Paging, moment
+from keelway_api.query import NameFilter
 
 router = APIRouter(prefix="/workspaces/{workspace}", tags=["models"])
 Name = Annotated[str, Path(pattern=MODEL_NAME)]
-NameFilter = Annotated[str | None, Query(pattern=MODEL_NAME, description="only the one of exactly this name")]
 
 
 @router.get("/models")

@@ -16,11 +16,11 @@ from keelway_api.db import Session, SessionFactory
 from keelway_api.idempotency import Once
 from keelway_api.pagination import Paging
 from keelway_api.preconditions import Precondition
+from keelway_api.query import NameFilter
 from keelway_api.services import logs, queries, service
 
 router = APIRouter(prefix="/workspaces/{workspace}/services", tags=["services"])
 Name = Annotated[str, Path(pattern=SERVICE_NAME, min_length=3, max_length=32)]
-NameFilter = Annotated[str | None, Query(pattern=SERVICE_NAME, description="only the one of exactly this name")]
 DEFAULT_TAIL = 1000
 
 
