@@ -18,6 +18,7 @@ OPERATOR = re.compile(r" ?([=<>!~,|]) ?")
 BUILT = re.compile(r"(={0,2}[^=<>!~]+)=[^\s=]+")
 EXACT_OR_FUZZY = re.compile(r"={0,2}(\d+(?:\.\d+)*)(?:\.\*)?")
 ANY = {"*", "=*", "==*"}
+LONGEST = 1000  # a hundred thousand constraints take seconds to read
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class CondaSpec:
 def parse(line: str) -> CondaSpec | None:
     """The package that a line asks for; None when it is nothing of this kind."""
     found = LINE.fullmatch(" ".join(line.split()))
-    if found is None:
+    if found is None or len(found[0]) > LONGEST:
         return None
     words = OPERATOR.sub(r"\1", found[2].strip()).split(" ")
     if len(words) > 2:  # version and build

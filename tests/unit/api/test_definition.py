@@ -177,7 +177,9 @@ def test_a_conda_package_is_refused_with_the_requirement_to_write_instead(line, 
     assert f"write {instead!r} under 'pip:'" in refused.value.detail
 
 
-@pytest.mark.parametrize("line", ["a" + " " * 200_000 + "b c d", "a" * 200_000 + "é", "a" + "=1" * 100_000])
+@pytest.mark.parametrize(
+    "line", ["a x" + " " * 200_000 + "y z", "a" * 200_000 + "é", "a" + "=1" * 100_000, "python=" + "3," * 100_000]
+)
 def test_a_line_without_end_is_read_at_once(line):
     started = time.monotonic()
 
