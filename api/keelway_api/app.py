@@ -17,7 +17,7 @@ from keelway_api.audit.router import router as audit
 from keelway_api.auth import service as auth
 from keelway_api.auth.router import router as access
 from keelway_api.bell import Bell
-from keelway_api.blobs import BlobStore
+from keelway_api.blobs.store import BlobStore
 from keelway_api.clock import Clock
 from keelway_api.db import create_engine, create_sessions
 from keelway_api.edge import Edge
@@ -26,6 +26,7 @@ from keelway_api.gateway.router import router as gateway
 from keelway_api.health.router import router as health
 from keelway_api.health.service import own_version
 from keelway_api.manifests.router import router as blobs
+from keelway_api.models.integrity import judge
 from keelway_api.models.router import router as models
 from keelway_api.nodes.router import router as nodes
 from keelway_api.operations.router import router as operations
@@ -36,6 +37,8 @@ from keelway_api.services.router import router as services
 from keelway_api.services.worker_router import router as service_work
 from keelway_api.settings import ApiSettings
 from keelway_api.snapshots.router import router as snapshots
+from keelway_api.upkeep.router import router as upkeep
+from keelway_api.upkeep.service import Upkeep
 from keelway_api.workspaces import service as workspaces_service
 from keelway_api.workspaces.router import router as workspaces
 
@@ -54,6 +57,7 @@ FEATURES = (
     gateway,
     access,
     audit,
+    upkeep,
 )
 
 
@@ -92,8 +96,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
     relay = outbox.Relay(state.sessions, state.bell, state.celery)
-    tasks = [partial(refresh_all, settings=state.settings)]
-    clock = Clock(state.engine, state.sessions, state.blobs, state.settings, tasks=tasks)
+    tasks = [partial(refresh_all, settings=state.settings), judge]
+    beside = [Upkeep(state.sessions, state.blobs, state.settings).run]
+    clock = Clock(state.engine, state.sessions, state.blobs, state.settings, tasks=tasks, beside=beside)
     background = [
         asyncio.create_task(work, name=name)
         for name, work in (

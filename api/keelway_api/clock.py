@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, AsyncSession
 from keelway.contracts.operations import OperationError, OperationState
 from keelway_api import idempotency, outbox
 from keelway_api.bell import ring
-from keelway_api.blobs import BlobStore
+from keelway_api.blobs.store import BlobStore
 from keelway_api.db import Sessions
 from keelway_api.errors import DependencyAway, is_outage
 from keelway_api.operations import logs, service
@@ -37,13 +37,21 @@ class Clock:
     """
 
     def __init__(
-        self, engine: AsyncEngine, sessions: Sessions, store: BlobStore, settings: ApiSettings, *, tasks: Sequence[Task]
+        self,
+        engine: AsyncEngine,
+        sessions: Sessions,
+        store: BlobStore,
+        settings: ApiSettings,
+        *,
+        tasks: Sequence[Task],
+        beside: Sequence[Callable[[], Awaitable[None]]] = (),
     ) -> None:
         self._engine = engine
         self._sessions = sessions
         self._store = store
         self._settings = settings
         self._tasks = tasks
+        self._beside = beside
         self._ticking_since: float | None = None
 
     async def run(self) -> None:
@@ -63,14 +71,15 @@ class Clock:
         if not (await connection.execute(text("SELECT pg_try_advisory_lock(:lock)"), {"lock": LOCK})).scalar():
             await asyncio.sleep(self._settings.clock_s)
             return
-        archiving = asyncio.create_task(self._archive(), name="archive")
+        beside = [asyncio.ensure_future(work()) for work in (self._archive, *self._beside)]
         try:
             while True:
                 await connection.execute(text("SELECT 1"))  # the lock lives as long as this connection does
                 await self.tick()
                 await asyncio.sleep(self._settings.clock_s)
         finally:
-            archiving.cancel()
+            for work in beside:
+                work.cancel()
             await connection.invalidate()  # closing it is what gives the lock back, whatever state it is in
 
     async def tick(self) -> None:

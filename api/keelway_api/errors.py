@@ -134,6 +134,23 @@ class DigestMismatch(Problem):
     type = "digest-mismatch"
 
 
+class OffsetMismatch(Problem):
+    """An upload cannot go on from there."""
+
+    type = "offset-mismatch"
+
+    def __init__(self, offset: int, received_bytes: int) -> None:
+        super().__init__(
+            f"{received_bytes} bytes are stored; an upload does not go on at {offset}.", received_bytes=received_bytes
+        )
+
+
+class UploadTakenOver(Problem):
+    """Another connection sends these bytes now."""
+
+    type = "upload-taken-over"
+
+
 class CorruptBytes(Problem):
     """The store gave back other bytes than it was given."""
 

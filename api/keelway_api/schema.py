@@ -5,6 +5,7 @@ from __future__ import annotations
 from keelway_api import events, idempotency, outbox
 from keelway_api.audit import tables as audit
 from keelway_api.auth import tables as auth
+from keelway_api.blobs import tables as blobs
 from keelway_api.environments import tables as environments
 from keelway_api.manifests import tables as manifests
 from keelway_api.models import tables as models
@@ -16,8 +17,8 @@ from keelway_api.tables import Base
 from keelway_api.workspaces import tables as workspaces
 
 __all__ = [
-    "audit", "auth", "environments", "events", "idempotency", "manifests", "metadata", "models", "nodes", "operations",
-    "outbox", "services", "snapshots", "workspaces",
+    "audit", "auth", "blobs", "environments", "events", "idempotency", "manifests", "metadata", "models", "nodes",
+    "operations", "outbox", "services", "snapshots", "workspaces",
 ]  # fmt: skip
 
 metadata = Base.metadata

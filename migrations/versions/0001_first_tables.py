@@ -28,9 +28,39 @@ def upgrade() -> None:
     op.create_table('blobs',
     sa.Column('sha256', sa.String(length=64), nullable=False),
     sa.Column('size_bytes', sa.BigInteger(), nullable=False),
+    sa.Column('upload_id', sa.Uuid(), nullable=False),
+    sa.Column('part_bytes', sa.Integer(), nullable=False),
+    sa.Column('part_epochs', postgresql.ARRAY(sa.Integer()), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('verified_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('condemned_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('damaged_at', sa.DateTime(timezone=True), nullable=True),
     sa.PrimaryKeyConstraint('sha256', name=op.f('pk_blobs'))
     )
+    op.create_index(op.f('ix_blobs_verified_at'), 'blobs', ['verified_at'], unique=False)
+    op.create_index(op.f('ix_blobs_condemned_at'), 'blobs', ['condemned_at'], unique=False)
+    op.create_index(op.f('ix_blobs_damaged_at'), 'blobs', ['damaged_at'], unique=False)
+    op.create_table('blob_uploads',
+    sa.Column('id', sa.Uuid(), nullable=False),
+    sa.Column('token_id', sa.String(length=12), nullable=False),
+    sa.Column('sha256', sa.String(length=64), nullable=False),
+    sa.Column('size_bytes', sa.BigInteger(), nullable=False),
+    sa.Column('part_bytes', sa.Integer(), nullable=False),
+    sa.Column('epoch', sa.Integer(), nullable=False),
+    sa.Column('part_epochs', postgresql.ARRAY(sa.Integer()), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_blob_uploads')),
+    sa.UniqueConstraint('token_id', 'sha256', 'size_bytes', name=op.f('uq_blob_uploads_token_id_sha256_size_bytes'))
+    )
+    op.create_index(op.f('ix_blob_uploads_updated_at'), 'blob_uploads', ['updated_at'], unique=False)
+    op.create_table('garbage',
+    sa.Column('upload_id', sa.Uuid(), nullable=False),
+    sa.Column('sha256', sa.String(length=64), nullable=False),
+    sa.Column('kept_epochs', postgresql.ARRAY(sa.Integer()), nullable=False),
+    sa.Column('since', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.PrimaryKeyConstraint('upload_id', name=op.f('pk_garbage'))
+    )
+    op.create_index(op.f('ix_garbage_since'), 'garbage', ['since'], unique=False)
     op.create_table('events',
     sa.Column('id', sa.BigInteger(), sa.Identity(always=True), nullable=False),
     sa.Column('at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
@@ -121,6 +151,7 @@ def upgrade() -> None:
     sa.Column('digest', sa.String(length=64), nullable=False),
     sa.Column('size_bytes', sa.BigInteger(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('touched_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.ForeignKeyConstraint(['workspace_id'], ['workspaces.id'], name=op.f('fk_manifests_workspace_id_workspaces')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_manifests'))
     )
@@ -356,6 +387,13 @@ def downgrade() -> None:
     op.drop_table('idempotency_keys')
     op.drop_index('ix_events_workspace_id_id', table_name='events')
     op.drop_table('events')
+    op.drop_index(op.f('ix_garbage_since'), table_name='garbage')
+    op.drop_table('garbage')
+    op.drop_index(op.f('ix_blob_uploads_updated_at'), table_name='blob_uploads')
+    op.drop_table('blob_uploads')
+    op.drop_index(op.f('ix_blobs_damaged_at'), table_name='blobs')
+    op.drop_index(op.f('ix_blobs_condemned_at'), table_name='blobs')
+    op.drop_index(op.f('ix_blobs_verified_at'), table_name='blobs')
     op.drop_table('blobs')
     op.drop_index('ix_audit_workspace_id_id', table_name='audit')
     op.drop_table('audit')

@@ -21,6 +21,7 @@ from keelway.resources.nodes import Blobs, Gateway, Nodes
 from keelway.resources.operations import Operations
 from keelway.resources.services import Services
 from keelway.resources.snapshots import Snapshots
+from keelway.resources.upkeep import Upkeep
 from keelway.transport import Content, Transport
 
 DEFAULT_URL = "http://127.0.0.1:7300"
@@ -62,6 +63,7 @@ class Client:
         self.nodes = Nodes(self)
         self.blobs = Blobs(self)
         self.gateway = Gateway(self)
+        self.upkeep = Upkeep(self)
 
     @property
     def url(self) -> str:

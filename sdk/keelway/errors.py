@@ -172,6 +172,14 @@ class DigestMismatch(ProblemError):
     """422: The bytes are not what was announced."""
 
 
+class OffsetMismatch(ProblemError):
+    """An interrupted upload goes on elsewhere: `.fields["received_bytes"]` says where."""
+
+
+class UploadTakenOver(ProblemError):
+    """The same token sends the same bytes through another connection."""
+
+
 class CorruptBytes(ProblemError):
     """500: Stored bytes are damaged."""
 

@@ -11,7 +11,16 @@ from typing import Any
 
 import httpx2
 
-from keelway.errors import IdempotencyInFlight, InvalidInput, KeelwayError, ProblemError, Unreachable, from_response
+from keelway.errors import (
+    IdempotencyInFlight,
+    InvalidInput,
+    KeelwayError,
+    OffsetMismatch,
+    ProblemError,
+    Unreachable,
+    UploadTakenOver,
+    from_response,
+)
 
 Content = bytes | str | Callable[[], Iterable[bytes]]
 """A body. A function is called for every attempt anew: a stream that was half sent cannot be sent again."""
@@ -19,6 +28,7 @@ Content = bytes | str | Callable[[], Iterable[bytes]]
 _CONNECT_TIMEOUT_S = 10.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
+_HEALS = (IdempotencyInFlight, OffsetMismatch, UploadTakenOver)
 _NEVER_HEALS = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError, httpx2.SSEError)
 
 
@@ -165,7 +175,7 @@ def _problem(response: httpx2.Response) -> ProblemError:
 
 def _may_heal(error: Exception) -> bool:
     if isinstance(error, ProblemError):
-        return error.status == httpx2.codes.SERVICE_UNAVAILABLE or isinstance(error, IdempotencyInFlight)
+        return error.status == httpx2.codes.SERVICE_UNAVAILABLE or isinstance(error, _HEALS)
     return not isinstance(error, _NEVER_HEALS)
 
 

@@ -10,9 +10,9 @@ from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from keelway.contracts.files import FileEntry, ManifestFile, MissingFile
-from keelway.errors import InvalidInput
-from keelway.resources.base import SLOW_ANSWER_S, checked
+from keelway.contracts.files import BlobUpload, FileEntry, ManifestFile, MissingFile
+from keelway.errors import InvalidInput, ProblemError, Unreachable
+from keelway.resources.base import SLOW_ANSWER_S, checked, parsed
 
 if TYPE_CHECKING:
     from keelway.client import Client
@@ -24,6 +24,8 @@ Progress = Callable[[str, int, int], None]
 
 _CHUNK_BYTES = 1024 * 1024
 _PARALLEL = 4
+_RESUMED_BYTES = 8 * 1024 * 1024
+_BYTES = "application/octet-stream"
 
 
 class Stopped(Exception):  # noqa: N818  (never seen by callers)
@@ -112,10 +114,42 @@ def send_missing(
         if blob.path not in files:
             raise InvalidInput(f"the server asks for {blob.path!r}, which is not part of this upload")
         body = _Body(files[blob.path], blob, tally)
-        headers = {"Content-Length": str(blob.size_bytes), "Content-Type": "application/octet-stream"}
-        client.request("PUT", blob.upload_url, content=body, headers=headers, timeout_s=SLOW_ANSWER_S)
+        if blob.size_bytes > _RESUMED_BYTES and blob.upload_url.startswith("/"):
+            _put_resumed(client, blob, body)
+        else:
+            headers = {"Content-Length": str(blob.size_bytes), "Content-Type": _BYTES}
+            client.request("PUT", blob.upload_url, content=body, headers=headers, timeout_s=SLOW_ANSWER_S)
 
     in_parallel(put, blobs, tally)
+
+
+def _put_resumed(client: Client, blob: MissingFile, body: _Body) -> None:
+    """PUT a large file, behind what earlier attempts, of this or another process, left in the store."""
+    patience = client.transport.patience()
+    while True:
+        try:
+            _put_rest(client, blob, body)
+        except (Unreachable, ProblemError) as error:
+            if body.sent > _RESUMED_BYTES:
+                patience.reset()
+            # Another connection of ours got further, or ended, than we knew.
+            patience.wait(error, what=f"PUT {blob.upload_url}")
+        else:
+            return
+
+
+def _put_rest(client: Client, blob: MissingFile, body: _Body) -> None:
+    size_bytes = blob.size_bytes
+    answer = client.request("GET", f"{blob.upload_url}/upload", params={"size_bytes": size_bytes})
+    upload = parsed(BlobUpload, answer)
+    if upload.is_stored:
+        return
+    body.offset = upload.received_bytes
+    headers = {"Content-Length": str(size_bytes - body.offset), "Content-Type": _BYTES}
+    if body.offset:
+        rest = f"{body.offset}-{size_bytes - 1}" if body.offset < size_bytes else "*"
+        headers["Content-Range"] = f"bytes {rest}/{size_bytes}"
+    client.request("PUT", blob.upload_url, content=body, headers=headers, timeout_s=SLOW_ANSWER_S, retry_for_s=0)
 
 
 def in_parallel(work: Callable[[Item], Done], items: Iterable[Item], tally: Tally) -> list[Done]:
@@ -133,24 +167,31 @@ def in_parallel(work: Callable[[Item], Done], items: Iterable[Item], tally: Tall
 
 
 class _Body:
-    """A file's bytes as a request body that can be sent again from the start."""
+    """A file's bytes from `offset` on as a request body that can be sent again."""
 
     def __init__(self, file: Path, entry: FileEntry, tally: Tally) -> None:
         self._file, self._entry, self._tally = file, entry, tally
-        self._sent = 0
+        self.offset = 0
+        self.sent = 0
+        self._counted = 0
 
     def __call__(self) -> Iterator[bytes]:
-        self._tally.add(-self._sent)  # of the attempt before this one
-        self._sent = 0
+        self._count(self.offset)  # and no more of the attempt before this one
+        self.sent = 0
         with self._file.open("rb") as stream:
+            stream.seek(self.offset)
             while chunk := stream.read(_CHUNK_BYTES):
-                self._sent += len(chunk)
-                if self._sent > self._entry.size_bytes:
+                self.sent += len(chunk)
+                if self.offset + self.sent > self._entry.size_bytes:
                     break
-                self._tally.add(len(chunk))
+                self._count(self.offset + self.sent)
                 yield chunk
-        if self._sent != self._entry.size_bytes:
+        if self.offset + self.sent != self._entry.size_bytes:
             raise InvalidInput(f"{self._file} changed while it was uploaded; register it again")
+
+    def _count(self, done: int) -> None:
+        self._tally.add(done - self._counted)
+        self._counted = done
 
 
 def _child(folder: Path, relative: str) -> Path:

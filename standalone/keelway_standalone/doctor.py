@@ -50,13 +50,12 @@ def examine(layout: Layout) -> Report:
 
 def _check_running(layout: Layout, addresses: Addresses, report: Report) -> None:
     secrets = Secrets(layout.secrets)
-    s3 = S3(layout, addresses, secrets)
     names = _check_children(layout, report)
     check_postgres(Postgres(layout, addresses, secrets), report)
     check_redis(Redis(layout, addresses, secrets), report)
-    check_s3(s3, report)
+    check_s3(S3(layout, addresses, secrets), report)
     if "api" in names:
-        _check_content(layout, addresses, s3, report)
+        _check_content(layout, addresses, report)
 
 
 def _check_children(layout: Layout, report: Report) -> set[str]:
@@ -68,7 +67,7 @@ def _check_children(layout: Layout, report: Report) -> set[str]:
     return {child["name"] for child in children}
 
 
-def _check_content(layout: Layout, addresses: Addresses, s3: S3, report: Report) -> None:
+def _check_content(layout: Layout, addresses: Addresses, report: Report) -> None:
     from keelway import Client  # noqa: PLC0415 (the SDK is needed on a running stack only)
     from keelway.errors import KeelwayError  # noqa: PLC0415
 
@@ -78,6 +77,6 @@ def _check_content(layout: Layout, addresses: Addresses, s3: S3, report: Report)
         return Client(addresses.url, token, workspace=workspace, retry_for_s=5)
 
     try:
-        check_content(connect, layout, s3, report)
+        check_content(connect, layout, report)
     except (KeelwayError, OSError) as error:
         report.claim(False, f"content: could not be checked: {type(error).__name__}: {error}")

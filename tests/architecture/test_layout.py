@@ -39,8 +39,8 @@ def test_each_feature_of_the_api_is_a_folder_of_its_own():
     }
 
     assert features == {
-        *("audit", "auth", "environments", "gateway", "health", "manifests"),
-        *("models", "nodes", "operations", "services", "snapshots", "workspaces"),
+        *("audit", "auth", "blobs", "environments", "gateway", "health", "manifests"),
+        *("models", "nodes", "operations", "services", "snapshots", "upkeep", "workspaces"),
     }
 
 

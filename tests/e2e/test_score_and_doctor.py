@@ -1,6 +1,5 @@
 """`keelway score` and `keelway doctor`."""
 
-import io
 import json
 import signal
 import subprocess
@@ -9,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from keelway_standalone.s3 import BUCKET
 from tests.support.command_line import KEELWAY
+from tests.support.objects import remove, write
 from tests.support.stack import until
 
 EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "adult_frame"
@@ -56,16 +55,12 @@ def test_doctor_finds_a_healthy_stack_healthy(keelway, stack, user, as_json):
 
 def test_doctor_lists_what_is_broken(keelway, stack, user):
     sha256 = user.register("doomed", b"soon gone").files[0].sha256
-    key = f"blobs/sha256/{sha256[:2]}/{sha256[2:4]}/{sha256}"
-    stack.s3.client().remove_object(BUCKET, key)
+    key = remove(stack.s3, sha256)
 
     looked = keelway("doctor", "--data-dir", stack.data_dir)
 
     assert looked.returncode == 1
-    assert f"WRONG      content: doomed:1 doomed.bin (sha256 {sha256}) is not in the store" in looked.stdout
+    assert f"WRONG      content: default/doomed:1 doomed.bin (sha256 {sha256}) is not in the store" in looked.stdout
     assert "1 thing(s) wrong" in looked.stdout
-    _put_back(stack, key)
-
-
-def _put_back(stack, key):
-    stack.s3.client().put_object(BUCKET, key, io.BytesIO(b"soon gone"), 9)
+    write(stack.s3, key, b"soon gone")
+    assert keelway("doctor", "--data-dir", stack.data_dir).returncode == 0

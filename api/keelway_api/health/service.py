@@ -13,7 +13,7 @@ from celery import Celery
 from sqlalchemy import func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keelway_api.blobs import BlobStore
+from keelway_api.blobs.store import BlobStore
 from keelway_api.db import Sessions
 from keelway_api.errors import DependencyAway
 from keelway_api.operations.tables import OperationTable

@@ -6,18 +6,21 @@ from collections.abc import AsyncIterator, Sequence
 from uuid import UUID
 
 import anyio
-from sqlalchemy import exists, insert, select, update
-from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy import exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.access import Role
-from keelway.contracts.files import FileEntry, ManifestFile, MissingFile, manifest_digest
+from keelway.contracts.files import BlobUpload, FileEntry, ManifestFile, MissingFile, manifest_digest
 from keelway_api.auth.dependencies import Scope
 from keelway_api.auth.principal import Principal
-from keelway_api.blobs import BlobStore
+from keelway_api.blobs import upload
+from keelway_api.blobs.objects import Piece, StoredBlob, StoredFile
+from keelway_api.blobs.store import BlobStore
+from keelway_api.blobs.tables import BlobTable
+from keelway_api.blobs.upload import Announced, Receiver
 from keelway_api.db import Sessions
-from keelway_api.errors import BlobNotExpected, BlobsMissing, DependencyAway
-from keelway_api.manifests.tables import BlobTable, ManifestFileTable, ManifestTable
+from keelway_api.errors import BlobNotExpected, BlobsMissing, DependencyAway, DigestMismatch
+from keelway_api.manifests.tables import ManifestFileTable, ManifestTable
 
 LOOKUP_BATCH = 10_000
 STAT_AT_ONCE = 16
@@ -59,13 +62,15 @@ async def _readable(session: AsyncSession, principal: Principal, sizes: dict[str
     for start in range(0, len(digests), LOOKUP_BATCH):
         wanted = (
             select(BlobTable.sha256, BlobTable.size_bytes)
-            .where(BlobTable.sha256.in_(digests[start : start + LOOKUP_BATCH]))
+            .where(BlobTable.sha256.in_(digests[start : start + LOOKUP_BATCH]), BlobTable.damaged_at.is_(None))
             .where(
                 exists()
                 .where(ManifestFileTable.sha256 == BlobTable.sha256, ManifestFileTable.is_received)
                 .where(ManifestFileTable.manifest_id == ManifestTable.id)
                 .where(_visible(principal))
             )
+            .order_by(BlobTable.sha256)
+            .with_for_update(key_share=True, read=True)  # until this manifest refers to them, they may not be deleted
         )
         found |= {row.sha256 for row in await session.execute(wanted) if row.size_bytes == sizes[row.sha256]}
     return found
@@ -86,10 +91,17 @@ async def files_of(session: AsyncSession, manifest_id: UUID) -> list[FileEntry]:
     return [FileEntry(path=row.path, size_bytes=row.size_bytes, sha256=row.sha256) for row in rows]
 
 
-async def file_at(session: AsyncSession, manifest_id: UUID, path: str) -> FileEntry | None:
-    """The file under exactly this path."""
-    row = await session.get(ManifestFileTable, (manifest_id, path))
-    return FileEntry(path=row.path, size_bytes=row.size_bytes, sha256=row.sha256) if row else None
+async def stored_files(session: AsyncSession, manifest_id: UUID, *, path: str | None = None) -> list[StoredFile]:
+    """All files, or the one under exactly this path, with the place of their bytes."""
+    wanted = (
+        select(ManifestFileTable.path, BlobTable)
+        .join(BlobTable, BlobTable.sha256 == ManifestFileTable.sha256)
+        .where(ManifestFileTable.manifest_id == manifest_id)
+        .order_by(ManifestFileTable.path)
+    )
+    if path is not None:
+        wanted = wanted.where(ManifestFileTable.path == path)
+    return [StoredFile(path, blob.stored) for path, blob in (await session.execute(wanted)).tuples()]
 
 
 async def missing_of(session: AsyncSession, manifest_id: UUID) -> list[MissingFile]:
@@ -105,6 +117,26 @@ async def missing_of(session: AsyncSession, manifest_id: UUID) -> list[MissingFi
     ]
 
 
+async def expected(session: AsyncSession, principal: Principal, sha256: str, size_bytes: int | None) -> Announced:
+    """What an open upload of the caller lists under this digest. Raises BlobNotExpected.
+
+    Only one of several sizes can be true; a manifest with a wrong one must not stand in the way of the right one.
+    """
+    sizes = set(await session.scalars(_open_files(principal, sha256)))
+    if not sizes:
+        raise BlobNotExpected("No open upload of yours lists this sha256.", sha256=sha256)
+    return Announced(sha256, size_bytes if size_bytes in sizes else max(sizes), principal.token_id)
+
+
+async def progress(session: AsyncSession, principal: Principal, sha256: str, size_bytes: int | None) -> BlobUpload:
+    """How much of a blob the caller has sent. Raises BlobNotExpected."""
+    announced = await expected(session, principal, sha256, size_bytes)
+    missing = _open_files(principal, sha256).where(ManifestFileTable.is_received.is_(False))
+    is_stored = (await session.scalars(missing)).first() is None
+    received = announced.size_bytes if is_stored else await upload.received_bytes(session, announced)
+    return BlobUpload(sha256=sha256, size_bytes=announced.size_bytes, received_bytes=received, is_stored=is_stored)
+
+
 async def receive(
     sessions: Sessions,
     store: BlobStore,
@@ -112,27 +144,36 @@ async def receive(
     *,
     sha256: str,
     body: AsyncIterator[bytes],
-    content_length: int | None,
+    size_bytes: int | None,
+    offset: int = 0,
 ) -> None:
-    """Store one blob that an open upload of the caller lists. No transaction is open while bytes flow.
+    """Store one blob that an open upload of the caller lists, from `offset` on. No transaction is open meanwhile.
 
-    Raises BlobNotExpected, DigestMismatch.
+    Raises BlobNotExpected, DigestMismatch, OffsetMismatch, UploadTakenOver.
     """
-    async with sessions() as session:
-        sizes = set(await session.scalars(_open_files(principal, sha256)))
-    if not sizes:
-        raise BlobNotExpected("No open upload of yours lists this sha256.", sha256=sha256)
-    # Only one of several sizes can be true; a manifest with a wrong one must not stand in the way of the right one.
-    size_bytes = content_length if content_length in sizes else max(sizes)
-    await store.put(sha256, size_bytes, body)
     async with sessions.begin() as session:
-        await session.execute(upsert(BlobTable).values(sha256=sha256, size_bytes=size_bytes).on_conflict_do_nothing())
-        await session.execute(
-            update(ManifestFileTable)
-            .where(ManifestFileTable.sha256 == sha256, ManifestFileTable.size_bytes == size_bytes)
-            .where(ManifestFileTable.manifest_id.in_(_open_manifests(principal)))
-            .values(is_received=True)
-        )
+        row = await upload.begin(session, await expected(session, principal, sha256, size_bytes), offset=offset)
+    try:
+        blob = await Receiver(sessions, store, row).run(body)
+    except DigestMismatch:
+        async with sessions.begin() as session:
+            await upload.discard(session, row)
+        raise
+    async with sessions.begin() as session:
+        await upload.keep(session, row, blob)
+        await _mark_received(session, principal, blob)
+
+
+async def _mark_received(session: AsyncSession, principal: Principal, blob: StoredBlob) -> None:
+    listed = (
+        update(ManifestFileTable)
+        .where(ManifestFileTable.sha256 == blob.sha256, ManifestFileTable.size_bytes == blob.size_bytes)
+        .where(ManifestFileTable.manifest_id.in_(_open_manifests(principal)))
+        .values(is_received=True)
+        .returning(ManifestFileTable.manifest_id)
+    )
+    ids = set(await session.scalars(listed))
+    await session.execute(update(ManifestTable).where(ManifestTable.id.in_(ids)).values(touched_at=func.now()))
 
 
 def _open_manifests(principal: Principal):
@@ -155,36 +196,38 @@ async def check_bytes(sessions: Sessions, store: BlobStore, manifest_id: UUID, *
     """Every file's bytes were received and lie in the store with the right size. Raises BlobsMissing."""
     async with sessions() as session:
         missing = await missing_of(session, manifest_id)
-        files = await files_of(session, manifest_id)
+        files = await stored_files(session, manifest_id)
     if missing:
         raise BlobsMissing(subject, [file.path for file in missing])
-    lost: list[str] = []
+    lost: set[str] = set()
     limiter = anyio.CapacityLimiter(STAT_AT_ONCE)
 
-    async def look(file: FileEntry) -> None:
+    async def look(sha256: str, piece: Piece) -> None:
         async with limiter:
-            if await store.size(file.sha256) != file.size_bytes:
-                lost.append(file.path)
+            if await store.size(piece.key) != piece.length:
+                lost.add(sha256)
 
     try:
         async with anyio.create_task_group() as tasks:
-            for file in {file.sha256: file for file in files}.values():
-                tasks.start_soon(look, file)
+            for blob in {file.blob.sha256: file.blob for file in files}.values():
+                for piece in blob.parts:
+                    tasks.start_soon(look, blob.sha256, piece)
     except* DependencyAway as group:
         raise DependencyAway("s3") from group
     if lost:
         await _mark_lost(sessions, manifest_id, lost)
-        raise BlobsMissing(subject, sorted(lost))
+        raise BlobsMissing(subject, sorted(file.path for file in files if file.blob.sha256 in lost))
 
 
-async def _mark_lost(sessions: Sessions, manifest_id: UUID, paths: list[str]) -> None:
+async def _mark_lost(sessions: Sessions, manifest_id: UUID, lost: set[str]) -> None:
     """The store does not have what we were told it has: ask for the bytes again."""
     async with sessions.begin() as session:
         await session.execute(
             update(ManifestFileTable)
-            .where(ManifestFileTable.manifest_id == manifest_id, ManifestFileTable.path.in_(paths))
+            .where(ManifestFileTable.manifest_id == manifest_id, ManifestFileTable.sha256.in_(lost))
             .values(is_received=False)
         )
+        await session.execute(update(BlobTable).where(BlobTable.sha256.in_(lost)).values(damaged_at=func.now()))
 
 
 async def seal(session: AsyncSession, manifest_id: UUID) -> None:
@@ -192,6 +235,7 @@ async def seal(session: AsyncSession, manifest_id: UUID) -> None:
     await session.execute(update(ManifestTable).where(ManifestTable.id == manifest_id).values(is_sealed=True))
 
 
-async def blob_size(session: AsyncSession, sha256: str) -> int | None:
-    """Size of a stored blob."""
-    return await session.scalar(select(BlobTable.size_bytes).where(BlobTable.sha256 == sha256))
+async def stored_blob(session: AsyncSession, sha256: str) -> StoredBlob | None:
+    """Where a blob's bytes lie."""
+    row = await session.get(BlobTable, sha256)
+    return row.stored if row else None

@@ -10,18 +10,8 @@ from sqlalchemy.orm import Mapped, mapped_column
 from keelway_api.tables import Base, Created, Id
 
 
-class BlobTable(Base):
-    """Bytes that the object store holds, by their sha256."""
-
-    __tablename__ = "blobs"
-
-    sha256: Mapped[str] = mapped_column(String(64), primary_key=True)
-    size_bytes: Mapped[int] = mapped_column(BigInteger)
-    created_at: Mapped[Created]
-
-
 class ManifestTable(Base):
-    """A set of files; sealed once all bytes are there, and never changed after."""
+    """A set of files; sealed once all bytes are there, and never changed after. `touched_at`: when bytes came last."""
 
     __tablename__ = "manifests"
 
@@ -31,6 +21,7 @@ class ManifestTable(Base):
     digest: Mapped[str] = mapped_column(String(64))
     size_bytes: Mapped[int] = mapped_column(BigInteger)
     created_at: Mapped[Created]
+    touched_at: Mapped[Created]
 
 
 class ManifestFileTable(Base):

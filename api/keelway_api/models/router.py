@@ -11,11 +11,11 @@ from keelway.contracts.base import MODEL_NAME, Page
 from keelway.contracts.files import FileEntry
 from keelway.contracts.models import Model, ModelVersion, ModelVersionCreate, ModelVersionUpload
 from keelway_api.auth.dependencies import Contributor, Reader
+from keelway_api.blobs.answers import archive_response, file_response
 from keelway_api.db import Session, SessionFactory
 from keelway_api.errors import NotFound
 from keelway_api.idempotency import Once
 from keelway_api.manifests import service as manifests
-from keelway_api.manifests.streams import archive_response, file_response
 from keelway_api.models import service
 from keelway_api.pagination import Paging, moment
 from keelway_api.query import NameFilter
@@ -89,10 +89,10 @@ async def download_file(
     """The bytes of one file; Range and If-None-Match are honoured."""
     async with sessions() as session:
         row = await service.readable_files(session, scope, name, version)
-        file = await manifests.file_at(session, row[2].id, path)
-    if file is None:
+        files = await manifests.stored_files(session, row[2].id, path=path)
+    if not files:
         raise NotFound("file", path)
-    return await file_response(request, request.app.state.blobs, file)
+    return await file_response(request, request.app.state.blobs, files[0])
 
 
 @router.get("/models/{name}/versions/{version}/archive", response_class=Response)
@@ -102,6 +102,6 @@ async def download_archive(
     """All files as one tar stream."""
     async with sessions() as session:
         number, _, manifest = await service.readable_files(session, scope, name, version)
-        files = await manifests.files_of(session, manifest.id)
+        files = await manifests.stored_files(session, manifest.id)
     filename = f"{name}-{number.version}.tar"
     return archive_response(request.app.state.blobs, files, name=filename, digest=manifest.digest)

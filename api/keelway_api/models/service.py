@@ -23,7 +23,7 @@ from keelway.contracts.models import (
 from keelway_api import events
 from keelway_api.audit import service as audit
 from keelway_api.auth.dependencies import Scope
-from keelway_api.blobs import BlobStore
+from keelway_api.blobs.store import BlobStore
 from keelway_api.db import Sessions
 from keelway_api.errors import NotFound, WrongState
 from keelway_api.manifests import service as manifests

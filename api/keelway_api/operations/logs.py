@@ -7,7 +7,7 @@ from uuid import UUID
 from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keelway_api.blobs import BlobStore
+from keelway_api.blobs.store import BlobStore
 from keelway_api.db import Sessions
 from keelway_api.operations.tables import OperationLogTable, OperationTable
 

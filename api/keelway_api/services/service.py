@@ -78,7 +78,7 @@ async def create(session: AsyncSession, scope: Scope, body: ServiceCreate, setti
 
 
 async def _check_script(session: AsyncSession, snapshot: SnapshotTable, entry_script: str) -> None:
-    if await manifests.file_at(session, snapshot.manifest_id, entry_script):
+    if await manifests.stored_files(session, snapshot.manifest_id, path=entry_script):
         return
     files = await manifests.files_of(session, snapshot.manifest_id)
     scripts = ", ".join(file.path for file in files if file.path.endswith(".py")) or "no Python file"

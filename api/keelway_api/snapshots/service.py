@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from sqlalchemy import select
+from datetime import timedelta
+
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -10,10 +12,11 @@ from keelway.contracts.files import manifest_digest
 from keelway.contracts.snapshots import Snapshot, SnapshotCreate, SnapshotState, SnapshotUpload
 from keelway_api.audit import service as audit
 from keelway_api.auth.dependencies import Scope
-from keelway_api.blobs import BlobStore
+from keelway_api.blobs.store import BlobStore
 from keelway_api.db import Sessions
 from keelway_api.errors import NotFound, WrongState
 from keelway_api.manifests import service as manifests
+from keelway_api.manifests.tables import ManifestTable
 from keelway_api.snapshots.tables import SnapshotTable
 
 
@@ -106,3 +109,17 @@ async def _find(session: AsyncSession, scope: Scope, digest: str) -> SnapshotTab
     return await session.scalar(
         select(SnapshotTable).where(SnapshotTable.workspace_id == scope.workspace_id, SnapshotTable.digest == digest)
     )
+
+
+async def expire_uploads(session: AsyncSession, age: timedelta) -> int:
+    """Remove snapshots whose upload nobody went on with for so long."""
+    wanted = (
+        select(SnapshotTable.id, SnapshotTable.manifest_id)
+        .join(ManifestTable, ManifestTable.id == SnapshotTable.manifest_id)
+        .where(SnapshotTable.state == SnapshotState.UPLOADING, ManifestTable.touched_at < func.now() - age)
+        .with_for_update(of=SnapshotTable, skip_locked=True)
+    )
+    rows = (await session.execute(wanted)).all()
+    await session.execute(delete(SnapshotTable).where(SnapshotTable.id.in_([row.id for row in rows])))
+    await session.execute(delete(ManifestTable).where(ManifestTable.id.in_([row.manifest_id for row in rows])))
+    return len(rows)

@@ -7,7 +7,7 @@ from typing import cast
 
 import typer
 
-from keelway.cli import deploy, environment, login, model, operation, output, score, service, stack, workspace
+from keelway.cli import deploy, environment, login, model, operation, output, score, service, stack, upkeep, workspace
 
 # Typer gives it no public name, and where it lives differs between its releases.
 _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
@@ -23,7 +23,7 @@ app = typer.Typer(
 
 for noun in (model, environment, service, operation, workspace):
     app.add_typer(noun.app)
-for part in (stack, login, score):
+for part in (stack, login, score, upkeep):
     part.add_to(app)
 deploy.add_to(model.app)
 

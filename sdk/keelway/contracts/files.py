@@ -51,6 +51,15 @@ class MissingFile(FileEntry):
     upload_url: str
 
 
+class BlobUpload(Answer):
+    """Bytes on their way in: those before `received_bytes` need not be sent again, nor any when all are stored."""
+
+    sha256: str
+    size_bytes: int
+    received_bytes: int
+    is_stored: bool
+
+
 def checked_manifest(files: list[ManifestFile]) -> list[ManifestFile]:
     """The files when their paths can live side by side on any file system; ValueError names the clash."""
     seen: dict[str, str] = {}

@@ -62,6 +62,16 @@ PROBLEMS: dict[str, ProblemType] = {
         "The bytes are not what was announced",
         "The sha256 or size of what arrived differs from what was announced; nothing was stored.",
     ),
+    "offset-mismatch": ProblemType(
+        409,
+        "The upload does not go on there",
+        "An interrupted upload goes on where a stored part ends; `received_bytes` says where that is.",
+    ),
+    "upload-taken-over": ProblemType(
+        409,
+        "Another connection sends these bytes",
+        "The same token began to send the same bytes again; the earlier connection is of no use any more.",
+    ),
     "corrupt-bytes": ProblemType(
         500, "Stored bytes are damaged", "The object store gave back bytes whose sha256 is wrong; they were not served."
     ),

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 
-import minio
-import urllib3
-
 from keelway_standalone.checks.report import Report
 from keelway_standalone.layout import Layout
-from keelway_standalone.s3 import BUCKET, S3
 from keelway_standalone.strays import replicas
 
 if TYPE_CHECKING:
     from keelway import Client
-    from keelway.contracts.models import ModelVersion
 
     Connect = Callable[[str], Client]  # a client for the workspace of that name
 
@@ -26,52 +21,37 @@ LATE = timedelta(seconds=60)
 SETTLE_S = 10.0  # a replica may just be starting or stopping
 
 
-def check_content(connect: Connect, layout: Layout, s3: S3, report: Report) -> None:
+def check_content(connect: Connect, layout: Layout, report: Report) -> None:
     """Bytes, operations, replicas. Raises KeelwayError or OSError when API or store go away meanwhile."""
     with connect("default") as client:
         for name, state in client.request("GET", "/statusz").json()["dependencies"].items():
             report.expect("api", f"reaches {name}", state, "ok")
         workspaces = [workspace.name for workspace in client.workspaces.list()]
         _check_operations(client, report)
-    _check_blobs(_ready_versions(connect, workspaces), s3, report)
+        _check_blobs(client, report)
+    report.fact("content", "ready versions", _ready_versions(connect, workspaces))
     _check_replicas(layout, report)
 
 
-def _check_blobs(versions: Iterable[ModelVersion], s3: S3, report: Report) -> None:
-    """Each ready version's bytes are in the store, with the right size."""
-    sizes: dict[str, int | None] = {}
+def _check_blobs(client: Client, report: Report) -> None:
+    """Every file of every version exists and its bytes hash to its digest: all of them are read."""
+    blobs = size_bytes = 0
+    for found in client.upkeep.scrub():
+        blobs, size_bytes = blobs + found.checked_blobs, size_bytes + found.checked_bytes
+        for blob in found.damaged:
+            for file in blob.used_by:
+                report.claim(False, f"content: {file} (sha256 {blob.sha256}) {blob.damage.text}")
+    report.fact("content", "blobs read and hashed", blobs)
+    report.fact("content", "their bytes", size_bytes)
+
+
+def _ready_versions(connect: Connect, workspaces: Iterable[str]) -> int:
     count = 0
-    store = s3.client()
-    for version in versions:
-        count += 1
-        for file in version.files:
-            if file.sha256 not in sizes:
-                sizes[file.sha256] = _stored_size(store, file.sha256)
-            where = f"content: {version.id} {file.path} (sha256 {file.sha256})"
-            found = sizes[file.sha256]
-            report.claim(found is not None, f"{where} is not in the store")
-            report.claim(found in {None, file.size_bytes}, f"{where} has {found} bytes, not {file.size_bytes}")
-    report.fact("content", "ready versions", count)
-    report.fact("content", "their blobs", len(sizes))
-
-
-def _ready_versions(connect: Connect, workspaces: Iterable[str]) -> Iterator[ModelVersion]:
     for workspace in workspaces:
         with connect(workspace) as client:
             for model in client.models.list():
-                ready = (version for version in client.models.versions(model.name) if version.state == "ready")
-                yield from (client.models.get(model.name, version.version) for version in ready)  # lists name no files
-
-
-def _stored_size(store: minio.Minio, sha256: str) -> int | None:
-    try:
-        return store.stat_object(BUCKET, f"blobs/sha256/{sha256[:2]}/{sha256[2:4]}/{sha256}").size
-    except minio.S3Error as error:
-        if error.code != "NoSuchKey":
-            raise OSError(f"the object store: {error.code}") from error
-        return None
-    except urllib3.exceptions.HTTPError as error:
-        raise OSError(f"the object store: {error}") from error
+                count += sum(version.state == "ready" for version in client.models.versions(model.name))
+    return count
 
 
 def _check_operations(client: Client, report: Report) -> None:

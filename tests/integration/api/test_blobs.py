@@ -4,6 +4,7 @@ import time
 
 import pytest
 
+from tests.support.objects import remove
 from tests.support.problems import assert_problem
 from tests.support.registry import manifest, open_version, register, sha256, unique_bytes
 
@@ -128,7 +129,7 @@ def test_bytes_that_the_store_lost_are_asked_for_again(api, w):
     data = unique_bytes()
     register(api.admin, w, "ridge", {"m.pkl": data})
     digest = sha256(data)
-    api.stack.s3.client().remove_object("keelway", f"blobs/sha256/{digest[:2]}/{digest[2:4]}/{digest}")
+    remove(api.stack.s3, digest)
     open_version(api.admin, w, "ridge", {"m.pkl": data})
 
     problem = assert_problem(api.admin.post(f"{w}/models/ridge/versions/2/commit"), "blobs-missing")

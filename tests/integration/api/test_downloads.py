@@ -8,6 +8,7 @@ import tarfile
 import httpx2
 import pytest
 
+from tests.support.objects import keys_of, remove, write
 from tests.support.problems import assert_problem
 from tests.support.registry import register, sha256, unique_bytes
 
@@ -166,17 +167,14 @@ def test_an_object_that_was_cut_short_is_never_served_as_good(api, w, kept):
 def test_an_object_that_is_gone_is_told_as_such(api, w):
     data = unique_bytes()
     register(api.admin, w, "ridge", {"m.pkl": data})
-    api.stack.s3.client().remove_object("keelway", _key(sha256(data)))
+    remove(api.stack.s3, sha256(data))
 
     assert_problem(api.admin.get(f"{w}/models/ridge/versions/1/files/m.pkl"), "corrupt-bytes")
 
 
 def _overwrite(api, digest, data):
-    api.stack.s3.client().put_object("keelway", _key(digest), io.BytesIO(data), len(data))
-
-
-def _key(digest):
-    return f"blobs/sha256/{digest[:2]}/{digest[2:4]}/{digest}"
+    (key,) = keys_of(api.stack.s3, digest)
+    write(api.stack.s3, key, data)
 
 
 def _escaped(path):

@@ -55,6 +55,9 @@ EVERYWHERE = {  # who passes on the other routes; a role of people counts here o
     ("POST", "/v1/nodes/{name}/logs"): {"worker"},
     ("GET", "/v1/blobs/{sha256}"): {"worker"},
     ("PUT", "/v1/blobs/{sha256}"): {*LADDER, "worker", "gateway"},  # 404 unless an open upload of theirs lists it
+    ("GET", "/v1/blobs/{sha256}/upload"): {*LADDER, "worker", "gateway"},  # likewise
+    ("POST", "/v1/gc"): {ADMIN},
+    ("POST", "/v1/scrub"): {ADMIN},
     ("GET", "/v1/gateway/routes"): {"gateway", ADMIN},
     ("GET", "/v1/operations"): {*LADDER, "worker", "gateway"},
     ("GET", OPERATION): {*LADDER, "worker", "gateway"},  # 404 for what they may not see

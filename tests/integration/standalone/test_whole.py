@@ -1,6 +1,5 @@
 """The whole of Keelway under `keelway up`."""
 
-import io
 import json
 import urllib.request
 
@@ -8,7 +7,7 @@ import pytest
 
 from keelway import Client
 from keelway_standalone.doctor import examine
-from keelway_standalone.s3 import BUCKET
+from tests.support.objects import remove, write
 from tests.support.stack import until
 
 OWN = ["api", "worker", "supervisor"]
@@ -58,15 +57,15 @@ def test_doctor_finds_nothing_wrong_and_names_a_blob_that_is_gone(stack, client,
     (tmp_path / "weights.bin").write_bytes(b"doctored")  # bytes that no other model has
     version = client.models.register("doctored", tmp_path / "weights.bin")
     sha256 = client.models.get("doctored", version.version).files[0].sha256
-    key = f"blobs/sha256/{sha256[:2]}/{sha256[2:4]}/{sha256}"
     assert examine(stack.layout).wrong == []
 
-    stack.s3.client().remove_object(BUCKET, key)
+    key = remove(stack.s3, sha256)
     gone = examine(stack.layout).wrong
-    stack.s3.client().put_object(BUCKET, key, io.BytesIO(b"docto"), 5)
+    write(stack.s3, key, b"docto")
     cut = examine(stack.layout).wrong
-    stack.s3.client().put_object(BUCKET, key, io.BytesIO(b"doctored"), 8)
+    write(stack.s3, key, b"doctored")
 
-    assert gone == [f"content: doctored:1 weights.bin (sha256 {sha256}) is not in the store"]
-    assert cut == [f"content: doctored:1 weights.bin (sha256 {sha256}) has 5 bytes, not 8"]
+    file = f"content: default/doctored:1 weights.bin (sha256 {sha256})"
+    assert gone == [f"{file} is not in the store"]
+    assert cut == [f"{file} is cut short in the store"]
     assert examine(stack.layout).wrong == []

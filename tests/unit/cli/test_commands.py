@@ -33,7 +33,7 @@ DESTRUCTIVE = {("service", "delete"), ("operation", "cancel")}
 
 def test_the_commands_of_this_release_are_there():
     expected = """
-        up demo doctor login whoami score
+        up demo doctor login whoami score gc scrub
         workspace create|list|show|use
         model register|list|show|download|deploy
         environment register|list|show|lock|build

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import re
 import tarfile
 from collections.abc import AsyncIterator, Sequence
@@ -11,34 +12,35 @@ from urllib.parse import quote
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
-from keelway.contracts.files import FileEntry
-from keelway_api.blobs import BlobStore, verified
-from keelway_api.errors import RangeNotSatisfiable
+from keelway_api.blobs.objects import StoredBlob, StoredFile
+from keelway_api.blobs.store import BlobStore
+from keelway_api.errors import CorruptBytes, RangeNotSatisfiable
 
 RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
-async def file_response(request: Request, store: BlobStore, file: FileEntry) -> Response:
+async def file_response(request: Request, store: BlobStore, file: StoredFile) -> Response:
     """A file as an attachment: ETag is its sha256, one Range is honoured, If-None-Match too."""
-    etag = f'"{file.sha256}"'
+    blob = file.blob
+    etag = f'"{blob.sha256}"'
     headers = {
         "ETag": etag,
         "Accept-Ranges": "bytes",
-        "Repr-Digest": f"sha-256=:{_base64(file.sha256)}:",
+        "Repr-Digest": f"sha-256=:{_base64(blob.sha256)}:",
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.path.rsplit('/', 1)[-1], safe='')}",
     }
     if etag in request.headers.get("if-none-match", ""):
         return Response(status_code=304, headers=headers)
-    span = _range(request.headers.get("range"), request.headers.get("if-range"), etag, file.size_bytes)
-    offset, length = span or (0, file.size_bytes)
+    span = _range(request.headers.get("range"), request.headers.get("if-range"), etag, blob.size_bytes)
+    offset, length = span or (0, blob.size_bytes)
     if span:
-        headers["Content-Range"] = f"bytes {offset}-{offset + length - 1}/{file.size_bytes}"
+        headers["Content-Range"] = f"bytes {offset}-{offset + length - 1}/{blob.size_bytes}"
     headers["Content-Length"] = str(length)
     media_type = "application/octet-stream"
     if length == 0:
         return Response(b"", headers=headers, media_type=media_type)
-    chunks = await store.open(file.sha256, offset=offset, length=length)
-    body = chunks if length < file.size_bytes else verified(chunks, file.sha256)
+    chunks = await store.open(blob.pieces(offset, length))
+    body = chunks if length < blob.size_bytes else verified(chunks, blob.sha256)
     return StreamingResponse(body, 206 if span else 200, headers=headers, media_type=media_type)
 
 
@@ -62,22 +64,44 @@ def _range(header: str | None, if_range: str | None, etag: str, size_bytes: int)
     return start, end - start + 1
 
 
-def archive_response(store: BlobStore, files: Sequence[FileEntry], *, name: str, digest: str) -> StreamingResponse:
+def archive_response(store: BlobStore, files: Sequence[StoredFile], *, name: str, digest: str) -> StreamingResponse:
     """All files as one uncompressed tar, streamed; every file is verified on the way."""
     headers = {"ETag": f'"{digest}"', "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
     return StreamingResponse(_tar(store, files), headers=headers, media_type="application/x-tar")
 
 
-async def _tar(store: BlobStore, files: Sequence[FileEntry]) -> AsyncIterator[bytes]:
+async def _tar(store: BlobStore, files: Sequence[StoredFile]) -> AsyncIterator[bytes]:
     for file in files:
         entry = tarfile.TarInfo(file.path)
-        entry.size, entry.mode = file.size_bytes, 0o644
+        entry.size, entry.mode = file.blob.size_bytes, 0o644
         yield entry.tobuf(tarfile.PAX_FORMAT)
-        if file.size_bytes:
-            async for chunk in verified(await store.open(file.sha256, offset=0, length=file.size_bytes), file.sha256):
-                yield chunk
-        yield bytes(-file.size_bytes % tarfile.BLOCKSIZE)
+        async for chunk in read_verified(store, file.blob):
+            yield chunk
+        yield bytes(-file.blob.size_bytes % tarfile.BLOCKSIZE)
     yield bytes(2 * tarfile.BLOCKSIZE)
+
+
+async def read_verified(store: BlobStore, blob: StoredBlob) -> AsyncIterator[bytes]:
+    """All bytes of a blob. Raises CorruptBytes before the last of them when they are not right."""
+    async for chunk in verified(await store.open(blob.parts), blob.sha256):
+        yield chunk
+
+
+async def verified(chunks: AsyncIterator[bytes], sha256: str) -> AsyncIterator[bytes]:
+    """The same chunks, the last held back until the digest of all is right. Raises CorruptBytes otherwise.
+
+    The answer has begun by then: raising cuts the connection, so the caller sees a short body and never a wrong one.
+    """
+    digest, held = hashlib.sha256(), b""
+    async for chunk in chunks:
+        digest.update(chunk)
+        if held:
+            yield held
+        held = chunk
+    if digest.hexdigest() != sha256:
+        raise CorruptBytes("Stored bytes do not have their sha256.", expected=sha256, actual=digest.hexdigest())
+    if held:
+        yield held
 
 
 def _base64(sha256: str) -> str:

@@ -1,0 +1,68 @@
+"""Looks at stored bytes again: disks rot, and object stores lose things."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime
+
+import anyio.to_thread
+from sqlalchemy import func, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from keelway.contracts.upkeep import Damage
+from keelway_api.blobs.objects import StoredBlob
+from keelway_api.blobs.store import BlobStore
+from keelway_api.blobs.tables import BlobTable
+from keelway_api.db import Sessions
+from keelway_api.errors import CorruptBytes
+
+
+@dataclass(frozen=True)
+class Checked:
+    """A blob that was read again. `damage` is None when all is well."""
+
+    sha256: str
+    size_bytes: int
+    damage: Damage | None
+
+
+async def check_next(sessions: Sessions, store: BlobStore, *, before: datetime) -> Checked | None:
+    """Read the blob that was not looked at for longest; None when all were looked at since `before`.
+
+    Raises DependencyAway.
+    """
+    async with sessions() as session:
+        row = await session.scalar(_due(before).order_by(BlobTable.verified_at).limit(1))
+    if row is None:
+        return None
+    damage = await _damage(store, row.stored)
+    async with sessions.begin() as session:
+        same = (BlobTable.sha256 == row.sha256, BlobTable.upload_id == row.upload_id)
+        since = func.coalesce(BlobTable.damaged_at, func.now()) if damage else None
+        await session.execute(
+            update(BlobTable).where(*same).values(verified_at=func.clock_timestamp(), damaged_at=since)
+        )
+    return Checked(row.sha256, row.size_bytes, damage)
+
+
+async def left(session: AsyncSession, *, before: datetime) -> int:
+    """Number of blobs that were not looked at since `before`."""
+    return await session.scalar(select(func.count()).select_from(_due(before).subquery())) or 0
+
+
+def _due(before: datetime):
+    return select(BlobTable).where(BlobTable.verified_at < before)
+
+
+async def _damage(store: BlobStore, blob: StoredBlob) -> Damage | None:
+    digest, size_bytes = hashlib.sha256(), 0
+    try:
+        async for chunk in await store.open(blob.parts):
+            await anyio.to_thread.run_sync(digest.update, chunk)
+            size_bytes += len(chunk)
+    except CorruptBytes:
+        return Damage.MISSING
+    if size_bytes < blob.size_bytes:
+        return Damage.TRUNCATED
+    return None if digest.hexdigest() == blob.sha256 else Damage.CHANGED

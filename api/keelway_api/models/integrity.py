@@ -1,0 +1,91 @@
+"""What became of versions' bytes: uploads that nobody finishes, versions whose blobs are damaged or mended."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import timedelta
+
+from sqlalchemy import delete, exists, func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from keelway.contracts.models import VersionState
+from keelway_api import events
+from keelway_api.blobs.tables import BlobTable
+from keelway_api.manifests.tables import ManifestFileTable, ManifestTable
+from keelway_api.models.tables import ModelTable, ModelVersionTable
+from keelway_api.workspaces.tables import WorkspaceTable
+
+BATCH = 200
+
+
+async def expire_uploads(session: AsyncSession, age: timedelta) -> int:
+    """Remove versions whose upload nobody went on with for so long; their numbers are not given again."""
+    wanted = (
+        select(ModelVersionTable.id, ModelVersionTable.manifest_id)
+        .join(ManifestTable, ManifestTable.id == ModelVersionTable.manifest_id)
+        .where(ModelVersionTable.state == VersionState.UPLOADING, ManifestTable.touched_at < func.now() - age)
+        .with_for_update(of=ModelVersionTable, skip_locked=True)
+    )
+    rows = (await session.execute(wanted)).all()
+    await session.execute(delete(ModelVersionTable).where(ModelVersionTable.id.in_([row.id for row in rows])))
+    await session.execute(delete(ManifestTable).where(ManifestTable.id.in_([row.manifest_id for row in rows])))
+    return len(rows)
+
+
+def _has_damage():
+    return (
+        exists()
+        .where(ManifestFileTable.manifest_id == ModelVersionTable.manifest_id)
+        .where(BlobTable.sha256 == ManifestFileTable.sha256, BlobTable.damaged_at.is_not(None))
+    )
+
+
+async def judge(session: AsyncSession) -> None:
+    """Mark ready versions with damaged bytes `corrupt`, and those `ready` again whose bytes are right again."""
+    if await session.scalar(select(exists().where(BlobTable.damaged_at.is_not(None)))):
+        await _move(session, VersionState.READY, VersionState.CORRUPT, "model.corrupt", _has_damage())
+    await _move(session, VersionState.CORRUPT, VersionState.READY, "model.mended", ~_has_damage())
+
+
+async def _move(session: AsyncSession, before: VersionState, after: VersionState, event: str, condition) -> None:
+    wanted = (
+        select(ModelVersionTable, ModelTable)
+        .join(ModelTable, ModelTable.id == ModelVersionTable.model_id)
+        .where(ModelVersionTable.state == before, condition)
+        .order_by(ModelVersionTable.id)
+        .limit(BATCH)
+        .with_for_update(of=ModelVersionTable, skip_locked=True)
+    )
+    for version, model in (await session.execute(wanted)).tuples():
+        version.state = after
+        await events.emit(
+            session,
+            event,
+            workspace_id=model.workspace_id,
+            subject=f"models/{model.name}/versions/{version.version}",
+            name=model.name,
+            version=version.version,
+        )
+
+
+async def used_by(session: AsyncSession, digests: Sequence[str]) -> dict[str, list[str]]:
+    """'workspace/name:version path' of every file of a finished version, by the digest of its bytes."""
+    if not digests:
+        return {}
+    rows = await session.execute(
+        select(
+            ManifestFileTable.sha256,
+            func.concat(
+                WorkspaceTable.name, "/", ModelTable.name, ":", ModelVersionTable.version, " ", ManifestFileTable.path
+            ).label("file"),
+        )
+        .join(ModelVersionTable, ModelVersionTable.manifest_id == ManifestFileTable.manifest_id)
+        .join(ModelTable, ModelTable.id == ModelVersionTable.model_id)
+        .join(WorkspaceTable, WorkspaceTable.id == ModelTable.workspace_id)
+        .where(ManifestFileTable.sha256.in_(digests), ModelVersionTable.state != VersionState.UPLOADING)
+        .order_by("file")
+    )
+    found: dict[str, list[str]] = {}
+    for row in rows:
+        found.setdefault(row.sha256, []).append(row.file)
+    return found

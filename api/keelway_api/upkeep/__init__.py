@@ -1,0 +1,1 @@
+"""Garbage collection and scrubbing: what keeps the store clean and honest."""

@@ -1,0 +1,156 @@
+"""What keeps the store clean and honest, by itself and on demand."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy import func, select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from keelway.contracts.upkeep import DamagedBlob, GcReport, ScrubReport
+from keelway_api.audit import service as audit
+from keelway_api.auth.principal import Principal
+from keelway_api.blobs import garbage, scrub, upload
+from keelway_api.blobs.scrub import Checked
+from keelway_api.blobs.store import BlobStore
+from keelway_api.db import Sessions
+from keelway_api.errors import DependencyAway, is_outage
+from keelway_api.manifests import gc
+from keelway_api.models import integrity
+from keelway_api.settings import ApiSettings
+from keelway_api.snapshots import service as snapshots
+
+log = structlog.get_logger()
+
+ROUND_S = 10.0  # an answer is not to take much longer
+GC_EVERY_S = 600.0
+SCRUB_SHARE = 0.05  # of the time at most is spent reading
+
+
+class Upkeep:
+    """Garbage collection and scrubbing."""
+
+    def __init__(self, sessions: Sessions, store: BlobStore, settings: ApiSettings) -> None:
+        self._sessions = sessions
+        self._store = store
+        self._settings = settings
+
+    async def gc(
+        self, principal: Principal | None = None, *, is_dry_run: bool = False, grace_s: float | None = None
+    ) -> GcReport:
+        """One round. Killed at any moment, the next goes on; raises DependencyAway when the store is."""
+        grace_s = self._settings.gc_grace_s if grace_s is None else grace_s
+        abandoned = await self._abandoned(is_dry_run=is_dry_run)
+        async with self._sessions.begin() as session:
+            count, size_bytes = await gc.unreferenced(session)
+            due = await gc.unreferenced(session, condemned_for_s=grace_s)
+            if not is_dry_run:
+                await gc.condemn(session)
+        deleted, is_complete = (due, True) if is_dry_run else await self._delete(grace_s)
+        if principal and not is_dry_run:
+            async with self._sessions.begin() as session:
+                await audit.record(session, principal, "gc", "blobs", deleted_blobs=deleted[0], grace_s=grace_s)
+        return GcReport(
+            is_dry_run=is_dry_run,
+            grace_s=grace_s,
+            abandoned_uploads=abandoned,
+            unreferenced_blobs=count,
+            unreferenced_bytes=size_bytes,
+            deleted_blobs=deleted[0],
+            deleted_bytes=deleted[1],
+            is_complete=is_complete,
+        )
+
+    async def _abandoned(self, *, is_dry_run: bool) -> int:
+        age = timedelta(seconds=self._settings.upload_keep_s)
+        count = 0
+        for expire in (upload.expire, integrity.expire_uploads, snapshots.expire_uploads):
+            async with self._sessions() as session:
+                count += await expire(session, age)
+                if not is_dry_run:
+                    await session.commit()
+        return count
+
+    async def _delete(self, grace_s: float) -> tuple[tuple[int, int], bool]:
+        until, blobs, size_bytes = time.monotonic() + ROUND_S, 0, 0
+        while time.monotonic() < until:
+            count, freed = await gc.delete_condemned(self._sessions, grace_s=grace_s)
+            blobs, size_bytes = blobs + count, size_bytes + freed
+            late_s = min(grace_s, garbage.LATE_WRITER_S)
+            collected = await garbage.collect(self._sessions, self._store, older_than_s=late_s)
+            if not count and not collected:
+                return (blobs, size_bytes), True
+        return (blobs, size_bytes), False
+
+    async def scrub(self, since: datetime | None = None) -> ScrubReport:
+        """Read blobs for some seconds. Raises DependencyAway when the store is."""
+        async with self._sessions() as session:
+            before = since or (await session.execute(select(func.now()))).scalar_one()
+        until, checked = time.monotonic() + ROUND_S, list[Checked]()
+        while time.monotonic() < until:
+            found = await scrub.check_next(self._sessions, self._store, before=before)
+            if found is None:
+                break
+            checked.append(found)
+        async with self._sessions.begin() as session:
+            await integrity.judge(session)
+            damaged = await _damaged(session, checked)
+            remaining = await scrub.left(session, before=before)
+        return ScrubReport(
+            since=before,
+            checked_blobs=len(checked),
+            checked_bytes=sum(blob.size_bytes for blob in checked),
+            damaged=damaged,
+            remaining_blobs=remaining,
+        )
+
+    async def run(self) -> None:
+        """Collect garbage every ten minutes and read everything once in `scrub_every_s`, for ever."""
+        await asyncio.gather(self._collect_for_ever(), self._scrub_for_ever())
+
+    async def _collect_for_ever(self) -> None:
+        while True:
+            await asyncio.sleep(GC_EVERY_S)
+            await _patiently("garbage collection", self.gc)
+
+    async def _scrub_for_ever(self) -> None:
+        while True:
+            started = time.monotonic()
+            await _patiently("scrubbing", self._scrub_one)
+            spent_s = time.monotonic() - started
+            await asyncio.sleep(max(1.0, spent_s / SCRUB_SHARE))
+
+    async def _scrub_one(self) -> None:
+        async with self._sessions() as session:
+            now = (await session.execute(select(func.now()))).scalar_one()
+        before = now - timedelta(seconds=self._settings.scrub_every_s)
+        found = await scrub.check_next(self._sessions, self._store, before=before)
+        if found is None:
+            await asyncio.sleep(60)
+        if found and found.damage:
+            log.error("stored bytes are damaged", sha256=found.sha256, damage=found.damage)
+
+
+async def _damaged(session: AsyncSession, checked: Sequence[Checked]) -> list[DamagedBlob]:
+    found = {blob.sha256: blob for blob in checked if blob.damage}
+    used_by = await integrity.used_by(session, list(found))
+    return [
+        DamagedBlob(sha256=sha256, size_bytes=blob.size_bytes, damage=blob.damage, used_by=used_by.get(sha256, []))
+        for sha256, blob in found.items()
+        if blob.damage
+    ]
+
+
+async def _patiently(what: str, work: Callable[[], Awaitable[object]]) -> None:
+    """Do it; what is away comes back, and the next time goes on where this one stopped."""
+    try:
+        await work()
+    except DependencyAway as error:
+        log.warning(f"{what} waits", error=error.detail)
+    except Exception as error:
+        if not is_outage(error):
+            log.error(f"{what} failed", exc_info=error)

@@ -1,0 +1,210 @@
+"""Garbage collection and scrubbing: what nobody needs goes, what anybody needs stays, damage is told and mended."""
+
+import contextlib
+import threading
+import uuid
+
+import httpx2
+import pytest
+
+from tests.support.objects import keys_of, remove, write
+from tests.support.problems import assert_problem
+from tests.support.registry import manifest, open_version, register, send, sha256, unique_bytes
+from tests.support.stack import until
+
+
+def gc(api, **params):
+    response = api.admin.post("/v1/gc", params=params)
+    assert response.status_code == 200, response.text
+    return response.json()
+
+
+def scrub(api):
+    """All of it, round after round; the damaged blobs by digest."""
+    damaged, params = {}, {}
+    while True:
+        response = api.admin.post("/v1/scrub", params=params)
+        assert response.status_code == 200, response.text
+        report = response.json()
+        damaged |= {blob["sha256"]: blob for blob in report["damaged"]}
+        if report["remaining_blobs"] == 0:
+            return damaged
+        params = {"since": report["since"]}
+
+
+def forsake(api, digest):
+    """No manifest refers to the blob any more, as after its version was deleted."""
+    api.sql("UPDATE model_versions SET state = 'uploading' WHERE manifest_id IN "
+            "(SELECT manifest_id FROM manifest_files WHERE sha256 = %s)", digest)  # fmt: skip
+    api.sql("DELETE FROM manifest_files WHERE sha256 = %s", digest)
+
+
+@pytest.fixture
+def garbage(api, w):
+    """The digest of bytes that nothing refers to."""
+    data = unique_bytes()
+    register(api.admin, w, "old", {"m.pkl": data})
+    forsake(api, sha256(data))
+    return sha256(data)
+
+
+def test_bytes_without_a_reference_go_after_the_grace_period(api, garbage):
+    first = gc(api, grace_s=3600)
+    assert keys_of(api.stack.s3, garbage)
+
+    second = gc(api, grace_s=0)
+
+    assert first["unreferenced_blobs"] >= 1
+    assert (first["deleted_blobs"], second["is_complete"]) == (0, True)
+    assert second["deleted_blobs"] >= 1
+    assert second["deleted_bytes"] >= 16
+    assert keys_of(api.stack.s3, garbage) == []
+    assert api.worker.get(f"/v1/blobs/{garbage}").status_code == 404
+
+
+def test_a_dry_run_counts_and_deletes_nothing(api, garbage):
+    gc(api, grace_s=3600)  # condemns
+
+    told = gc(api, grace_s=0, dry_run=True)
+
+    assert told["is_dry_run"]
+    assert told["deleted_blobs"] >= 1
+    assert keys_of(api.stack.s3, garbage)
+
+
+def test_bytes_in_use_stay_whatever_the_grace_period(api, w):
+    data = unique_bytes()
+    register(api.admin, w, "kept", {"m.pkl": data})
+
+    for _ in range(3):
+        gc(api, grace_s=0)
+
+    assert api.admin.get(f"{w}/models/kept/versions/1/files/m.pkl").content == data
+
+
+def test_condemned_bytes_that_are_used_again_stay(api, w):
+    data = unique_bytes()
+    register(api.admin, w, "old", {"m.pkl": data})
+    open_version(api.admin, w, "again", {"m.pkl": data})
+    forsake_only = "DELETE FROM manifest_files WHERE sha256 = %s AND is_received AND manifest_id IN " \
+        "(SELECT manifest_id FROM model_versions JOIN models ON models.id = model_id WHERE name = 'old')"  # fmt: skip
+    api.sql(forsake_only, sha256(data))
+
+    gc(api, grace_s=0)
+
+    assert api.admin.post(f"{w}/models/again/versions/1/commit").status_code == 200
+    assert api.admin.get(f"{w}/models/again/versions/1/files/m.pkl").content == data
+
+
+def test_bytes_that_come_back_while_they_are_collected_are_never_lost(api, w):
+    data = unique_bytes()
+    digest = sha256(data)
+    register(api.admin, w, "first", {"m.pkl": data})
+    stop = threading.Event()
+
+    def collect():
+        while not stop.is_set():
+            gc(api, grace_s=0)
+
+    collector = threading.Thread(target=collect)
+    collector.start()
+    try:
+        for number in range(15):
+            forsake(api, digest)
+            register(api.admin, w, f"m{number}", {"m.pkl": data})
+            assert api.admin.get(f"{w}/models/m{number}/versions/1/files/m.pkl").content == data
+    finally:
+        stop.set()
+        collector.join()
+    gc(api, grace_s=0)
+    assert api.admin.get(f"{w}/models/m14/versions/1/files/m.pkl").content == data
+    assert len(keys_of(api.stack.s3, digest)) == 1
+
+
+def test_an_upload_that_nobody_goes_on_with_is_given_up_and_its_number_stays_used(api, w):
+    data = unique_bytes()
+    open_version(api.admin, w, "slow", {"m.pkl": data})
+    api.sql("UPDATE manifests SET touched_at = now() - interval '2 days' WHERE NOT is_sealed")
+
+    assert gc(api, dry_run=True)["abandoned_uploads"] >= 1
+    assert gc(api)["abandoned_uploads"] >= 1
+
+    assert_problem(api.admin.get(f"{w}/models/slow/versions/1"), "not-found")
+    assert register(api.admin, w, "slow", {"m.pkl": data})["version"] == 2
+
+
+def test_what_is_damaged_is_told_marked_and_mended(api, w):
+    files = {"m/lost": unique_bytes(), "m/cut": unique_bytes(), "m/changed": unique_bytes(), "m/good": unique_bytes()}
+    register(api.admin, w, "hurt", files)
+    digests = {name.removeprefix("m/"): sha256(data) for name, data in files.items()}
+    lost = remove(api.stack.s3, digests["lost"])
+    write(api.stack.s3, keys_of(api.stack.s3, digests["cut"])[0], b"short")
+    write(api.stack.s3, keys_of(api.stack.s3, digests["changed"])[0], b"x" * 16)
+
+    damaged = scrub(api)
+
+    workspace = w.rsplit("/", 1)[1]
+    assert {digest: blob["damage"] for digest, blob in damaged.items() if digest in digests.values()} == {
+        digests["lost"]: "missing",
+        digests["cut"]: "truncated",
+        digests["changed"]: "changed",
+    }
+    assert damaged[digests["lost"]]["used_by"] == [f"{workspace}/hurt:1 m/lost"]
+    assert api.admin.get(f"{w}/models/hurt/versions/1").json()["state"] == "corrupt"
+    assert_problem(api.admin.get(f"{w}/models/hurt/versions/1/files/m/good"), "wrong-state")
+
+    write(api.stack.s3, lost, files["m/lost"])
+    send_again(api, w, files)
+    assert not scrub(api).keys() & set(digests.values())
+    assert api.admin.get(f"{w}/models/hurt/versions/1").json()["state"] == "ready"
+    names = [
+        row["name"] for row in api.sql("SELECT name FROM events WHERE subject LIKE %s ORDER BY id", "models/hurt/%")
+    ]
+    assert names == ["model.registered", "model.corrupt", "model.mended"]
+
+
+def send_again(api, w, files):
+    """Damaged bytes are asked for again by whoever registers them; what is whole is not."""
+    hurt = {path: data for path, data in files.items() if path not in {"m/good", "m/lost"}}
+    scrub(api)
+    upload = open_version(api.admin, w, "healer", files)
+    assert {missing["path"] for missing in upload["missing"]} == hurt.keys()
+    send(api.admin, upload, files)
+
+
+def test_wrong_bytes_sent_for_a_damaged_blob_mend_nothing(api, w):
+    data = unique_bytes()
+    register(api.admin, w, "hurt", {"m.pkl": data})
+    remove(api.stack.s3, sha256(data))
+    assert sha256(data) in scrub(api)
+    open_version(api.admin, w, "healer", {"m.pkl": data})
+
+    assert_problem(api.admin.put(f"/v1/blobs/{sha256(data)}", content=b"y" * len(data)), "digest-mismatch")
+
+    assert sha256(data) in scrub(api)
+
+
+def test_only_administrators_of_everything_may(api, workspace):
+    for role in ("reader", "contributor", "deployer", "admin"):
+        http = api.as_role(role, workspace)
+        assert_problem(http.post("/v1/gc"), "forbidden")
+        assert_problem(http.post("/v1/scrub"), "forbidden")
+
+
+def test_a_collection_is_taken_up_again_after_the_api_was_killed_in_it(api, w):
+    many = {f"m/{n}": uuid.uuid4().bytes for n in range(40)}
+    register(api.admin, w, "many", many)
+    digests = [file["sha256"] for file in manifest(many)]
+    for digest in digests:
+        forsake(api, digest)
+    gc(api, grace_s=3600)
+    killer = threading.Timer(0.05, api.kill_api)
+    killer.start()
+    with contextlib.suppress(httpx2.TransportError):
+        api.admin.post("/v1/gc", params={"grace_s": 0})
+    killer.join()
+    api.start_api()
+
+    gc(api, grace_s=0)
+
+    until(lambda: not [key for digest in digests for key in keys_of(api.stack.s3, digest)], "all objects are gone", 20)
