@@ -29,7 +29,7 @@ def deploy(attempt: Attempt, node: Node) -> dict[str, Any]:
     spec = DeploySpec.model_validate(attempt.claim.spec)
     built = build_environment(attempt, node, spec.replica.environment)
     attempt.step("Fetching the model")
-    attempt.patiently(lambda: node.cache.fetch(digests(spec.replica)))
+    attempt.patiently(lambda: node.cache.fetch(digests(spec.replica), check=attempt.check))
     attempt.step(f"Starting {count(spec.num_replicas)}")
     _run_replicas(attempt, node.name, image=built.identity, wanted=spec.num_replicas)
     attempt.step("Opening the scoring address")

@@ -208,11 +208,11 @@ class Keeper:
             if wanted.target not in self._targets:
                 raise WorkFailed("target-not-known", f"this node cannot run replicas on target {wanted.target!r}")
             self._subtree = Subtree()
-            if self._wanted is None:
+            if self._wanted is None or self._leaving.is_set():
                 return 0.0
             self._target.prepare(wanted, self._subtree)
             self._show(ReplicaState.STARTING)
-            self._instance = self._target.start(wanted)
+            self._instance = self._target.start(wanted, self._subtree)
         except WorkFailed as failure:
             return self._cannot_start(failure)
         except KeelwayError as error:

@@ -16,7 +16,7 @@ from pathlib import Path
 from keelway.contracts.base import MODEL_NAME
 from keelway.contracts.files import FileEntry, checked_path
 from keelway.contracts.services import ReplicaSpec
-from keelway_workers.cache import BlobCache
+from keelway_workers.cache import BlobCache, Check
 from keelway_workers.failures import WorkFailed, disk_full
 
 MODELS = "azureml-models"
@@ -34,22 +34,29 @@ class Placement:
     path: Path
 
 
-def lay_out(root: Path, spec: ReplicaSpec, cache: BlobCache) -> None:
+def lay_out(root: Path, spec: ReplicaSpec, cache: BlobCache, *, check: Check) -> None:
     """Make a fresh app root: `azureml-models/<name>/<version>/...` and `source/...`.
 
     Copies, so that a script that writes to its files cannot change the cache. WorkFailed `damaged-bytes` when even a
-    new download does not have its digest, or a path would leave the root.
+    new download does not have its digest, or a path would leave the root. What fails, also by `check`, leaves no root.
     """
+    shutil.rmtree(root, ignore_errors=True)
     try:
+        _lay_out(root, spec, cache, check)
+    except BaseException as error:
         shutil.rmtree(root, ignore_errors=True)
-        for folder in (root, root / MODELS, root / SOURCE, root / "tmp"):
-            folder.mkdir(mode=0o700, parents=True)
-        placements = list(_placements(root.resolve(), spec))
-        cache.fetch(placement.sha256 for placement in placements)
-        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-            list(pool.map(lambda placement: _place(placement, cache), placements))
-    except OSError as error:
-        raise disk_full(error) or error from None
+        if isinstance(error, OSError):
+            raise disk_full(error) or error from None
+        raise
+
+
+def _lay_out(root: Path, spec: ReplicaSpec, cache: BlobCache, check: Check) -> None:
+    for folder in (root, root / MODELS, root / SOURCE, root / "tmp"):
+        folder.mkdir(mode=0o700, parents=True)
+    placements = list(_placements(root.resolve(), spec))
+    cache.fetch((placement.sha256 for placement in placements), check=check)
+    with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+        list(pool.map(lambda placement: _place(placement, cache, check), placements))
 
 
 def digests(spec: ReplicaSpec) -> set[str]:
@@ -80,10 +87,11 @@ def _placement(root: Path, folder: Path, file: FileEntry) -> Placement:
     return Placement(file.sha256, path)
 
 
-def _place(placement: Placement, cache: BlobCache) -> None:
+def _place(placement: Placement, cache: BlobCache, check: Check) -> None:
     placement.path.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(2):
-        if copy_hashed(cache.path(placement.sha256), placement.path) == placement.sha256:
+        blob = cache.path(placement.sha256, check=check)
+        if copy_hashed(blob, placement.path, check=check) == placement.sha256:
             return
         placement.path.unlink()
         cache.evict(placement.sha256)
@@ -94,15 +102,16 @@ def _place(placement: Placement, cache: BlobCache) -> None:
     )
 
 
-def copy_hashed(source: Path, target: Path) -> str:
+def copy_hashed(source: Path, target: Path, *, check: Check) -> str:
     """Copy to a new file, sharing blocks where the file system can; the sha256 of what the copy holds."""
     with source.open("rb") as original, target.open("x+b") as copy:
-        if _reflinked(original.fileno(), copy.fileno()):
-            return hashlib.file_digest(copy, "sha256").hexdigest()
+        is_shared = _reflinked(original.fileno(), copy.fileno())
         digest = hashlib.sha256()
-        while chunk := original.read(CHUNK):
+        while chunk := (copy if is_shared else original).read(CHUNK):
+            check()
             digest.update(chunk)
-            copy.write(chunk)
+            if not is_shared:
+                copy.write(chunk)
         return digest.hexdigest()
 
 

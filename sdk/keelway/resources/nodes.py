@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx2
@@ -39,9 +39,12 @@ class Nodes(Resource):
 class Blobs(Resource):
     """`/v1/blobs`."""
 
-    def download(self, sha256: str, to: Path) -> None:
-        """Put a blob's verified bytes at `to`, replacing what is there. DamagedDownload leaves `to` as it was."""
-        download_file(self._client, f"/v1/blobs/{segment(sha256)}", to, sha256=sha256)
+    def download(self, sha256: str, to: Path, *, progress: Callable[[int], None] | None = None) -> None:
+        """Put a blob's verified bytes at `to`, replacing what is there. DamagedDownload leaves `to` as it was.
+
+        `progress` gets the number of bytes of each piece; what it raises ends the download and leaves nothing behind.
+        """
+        download_file(self._client, f"/v1/blobs/{segment(sha256)}", to, sha256=sha256, progress=progress)
 
 
 class Gateway(Resource):

@@ -27,6 +27,17 @@ def test_a_damaged_blob_leaves_what_was_there(wire, client, tmp_path):
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir() if path.is_file()] == [("blob", b"old")]
 
 
+def test_a_download_that_is_told_to_stop_leaves_nothing(wire, client, tmp_path):
+    wire.on(f"GET /v1/blobs/{sha256(b'bytes')}", Answer(200, b"bytes"))
+
+    def stop(size_bytes: int) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        client.blobs.download(sha256(b"bytes"), tmp_path / "ab" / "blob", progress=stop)
+    assert not list((tmp_path / "ab").iterdir())
+
+
 def test_an_unknown_blob_is_not_found(client, tmp_path):
     with pytest.raises(NotFound):
         client.blobs.download("0" * 64, tmp_path / "blob")

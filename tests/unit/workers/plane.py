@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -215,10 +216,11 @@ class Plane:
             self.log_text[log.replica] = self.log_text.get(log.replica, "") + log.text
             self.log_offsets.setdefault(log.replica, []).append(log.offset)
 
-    def _download(self, sha256: str, to: Path) -> None:
+    def _download(self, sha256: str, to: Path, *, progress: Callable[[int], None]) -> None:
         self._here()
         self.downloads.append(sha256)
         to.write_bytes(self.blobs_by_digest[sha256])
+        progress(to.stat().st_size)
 
     def _routes(self, etag: str | None = None, wait_s: float = 0) -> tuple[str, dict] | None:
         self._here()

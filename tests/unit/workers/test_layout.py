@@ -8,9 +8,13 @@ import pytest
 
 from keelway.contracts.services import ModelFiles
 from keelway.errors import CorruptBytes
-from keelway_workers.failures import WorkFailed
+from keelway_workers.failures import WorkFailed, WorkStopped
 from keelway_workers.layout import lay_out
 from tests.unit.workers.plane import digest, replica_spec
+
+
+def go_on() -> None:
+    """Nobody wants this work to stop."""
 
 
 @pytest.fixture
@@ -24,35 +28,35 @@ def root(tmp_path):
 
 
 def test_models_and_source_lie_where_a_script_looks(root, spec, node):
-    lay_out(root, spec, node.cache)
+    lay_out(root, spec, node.cache, check=go_on)
 
     assert (root / "azureml-models/ridge/3/model.txt").read_bytes() == b"weights"
     assert (root / "source/score.py").is_file()
 
 
 def test_each_blob_is_downloaded_once(root, spec, node, plane):
-    lay_out(root, spec, node.cache)
-    lay_out(root, spec, node.cache)
+    lay_out(root, spec, node.cache, check=go_on)
+    lay_out(root, spec, node.cache, check=go_on)
 
     assert sorted(plane.downloads) == sorted(plane.blobs_by_digest)
 
 
 def test_a_fresh_root_has_nothing_of_the_one_before(root, spec, node):
-    lay_out(root, spec, node.cache)
+    lay_out(root, spec, node.cache, check=go_on)
     (root / "source" / "left_behind.py").touch()
 
-    lay_out(root, spec, node.cache)
+    lay_out(root, spec, node.cache, check=go_on)
 
     assert not (root / "source" / "left_behind.py").exists()
 
 
 def test_a_flipped_byte_in_the_cache_is_found_and_fetched_again(root, spec, node, plane):
-    lay_out(root, spec, node.cache)
+    lay_out(root, spec, node.cache, check=go_on)
     blob = node.dir.blob(digest(b"weights"))
     blob.chmod(0o600)
     blob.write_bytes(b"weightz")
 
-    lay_out(root, spec, node.cache)
+    lay_out(root, spec, node.cache, check=go_on)
 
     assert (root / "azureml-models/ridge/3/model.txt").read_bytes() == b"weights"
     assert plane.downloads.count(digest(b"weights")) == 2
@@ -62,26 +66,26 @@ def test_bytes_that_stay_damaged_are_never_laid_out(root, spec, node, plane):
     plane.blobs_by_digest[digest(b"weights")] = b"weightz"
 
     with pytest.raises(WorkFailed) as failed:
-        lay_out(root, spec, node.cache)
+        lay_out(root, spec, node.cache, check=go_on)
 
     assert failed.value.code == "damaged-bytes"
     assert not (root / "azureml-models/ridge/3/model.txt").exists()
 
 
 def test_a_store_that_lost_the_bytes_is_named(root, spec, node, monkeypatch):
-    def corrupt(sha256, to):
+    def corrupt(sha256, to, *, progress):
         raise CorruptBytes(status=500, type="corrupt-bytes", title="Stored bytes are damaged", detail="")
 
     monkeypatch.setattr(node.cache, "_download", corrupt)
 
     with pytest.raises(WorkFailed) as failed:
-        lay_out(root, spec, node.cache)
+        lay_out(root, spec, node.cache, check=go_on)
 
     assert failed.value.code == "damaged-bytes"
 
 
 def test_a_script_cannot_change_the_cache(root, spec, node):
-    lay_out(root, spec, node.cache)
+    lay_out(root, spec, node.cache, check=go_on)
 
     (root / "azureml-models/ridge/3/model.txt").write_bytes(b"changed")
 
@@ -93,7 +97,7 @@ def test_a_path_that_leaves_the_root_is_refused(root, spec, node, path):
     spec.snapshot_files[0].path = path
 
     with pytest.raises(WorkFailed) as failed:
-        lay_out(root, spec, node.cache)
+        lay_out(root, spec, node.cache, check=go_on)
 
     assert failed.value.code == "unsafe-path"
     assert not (root.parent / "outside").exists()
@@ -104,7 +108,7 @@ def test_a_model_name_that_is_no_folder_is_refused(root, spec, node, name):
     spec.models.append(ModelFiles(name=name, version=1, digest="0" * 64, files=[]))
 
     with pytest.raises(WorkFailed) as failed:
-        lay_out(root, spec, node.cache)
+        lay_out(root, spec, node.cache, check=go_on)
 
     assert failed.value.code == "unsafe-path"
 
@@ -116,14 +120,27 @@ def test_a_replica_name_that_is_no_folder_is_refused(node, name):
 
 
 def test_a_full_disk_is_named_and_leaves_no_part_behind(root, spec, node, monkeypatch):
-    def full(sha256, to):
+    def full(sha256, to, *, progress):
         to.write_bytes(b"half")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(node.cache, "_download", full)
 
     with pytest.raises(WorkFailed) as failed:
-        lay_out(root, spec, node.cache)
+        lay_out(root, spec, node.cache, check=go_on)
 
     assert failed.value.code == "disk-full"
     assert not list(node.dir.tmp.iterdir())
+
+
+def test_a_lay_out_that_is_told_to_stop_leaves_nothing(root, spec, node):
+    calls = iter(range(100))
+
+    def stop_while_copying() -> None:
+        if (root / "source/score.py").exists() and next(calls) > 0:
+            raise WorkStopped
+
+    with pytest.raises(WorkStopped):
+        lay_out(root, spec, node.cache, check=stop_while_copying)
+
+    assert not root.exists()

@@ -32,11 +32,11 @@ class Target(Protocol):
         ...
 
     def prepare(self, spec: ReplicaSpec, subtree: Subtree) -> None:
-        """Have everything on this node that a start needs."""
+        """Have everything on this node that a start needs. WorkStopped when the subtree was killed meanwhile."""
         ...
 
-    def start(self, spec: ReplicaSpec) -> Instance:
-        """Run the replica; the one that runs already when there is one."""
+    def start(self, spec: ReplicaSpec, subtree: Subtree) -> Instance:
+        """Run the replica; the one that runs already when there is one. WorkStopped when the subtree was killed."""
         ...
 
     def inspect(self, name: str) -> Instance | None:

@@ -45,9 +45,9 @@ class ProcessTarget:
     def prepare(self, spec: ReplicaSpec, subtree: Subtree) -> None:
         """Have the environment and the blobs on this node."""
         self._node.environments.ensure(spec.environment, subtree=subtree, say=_say_build)
-        self._node.cache.fetch(digests(spec))
+        self._node.cache.fetch(digests(spec), check=subtree.check)
 
-    def start(self, spec: ReplicaSpec) -> Instance:
+    def start(self, spec: ReplicaSpec, subtree: Subtree) -> Instance:
         """Lay out a fresh app root and run the replica in it."""
         running = self.inspect(spec.name)
         if running and running.is_alive:
@@ -58,9 +58,9 @@ class ProcessTarget:
         record.is_ready = False
         record.save(folder)
         self._kill_marked(spec.name)
-        environment = self._node.environments.ensure(spec.environment, subtree=Subtree(), say=_say_build)
+        environment = self._node.environments.ensure(spec.environment, subtree=subtree, say=_say_build)
         app_root = folder / "app"
-        lay_out(app_root, spec, self._node.cache)
+        lay_out(app_root, spec, self._node.cache, check=subtree.check)
         with _listener(self._node.replica_host, record.port) as listener:
             pid = self._spawn(spec, environment, app_root, listener.fileno())
             record.pid, record.born = pid, procs.birth(pid)
