@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from keelway_workers.crash import end_when_a_thread_fails
 from keelway_workers.log import configure_logs
 from keelway_workers.settings import SettingsInvalid, WorkerSettings, load_settings
 
@@ -25,6 +26,7 @@ def main(arguments: list[str]) -> int:
         print(f"keelway_workers: {invalid}", file=sys.stderr)
         return EXIT_USAGE
     configure_logs()
+    end_when_a_thread_fails()
     return _worker(settings) if arguments == ["worker"] else _supervisor(settings)
 
 

@@ -15,7 +15,15 @@ import structlog
 
 from keelway.client import Client
 from keelway.contracts.operations import Claim, OperationError, OperationState, Report
-from keelway.errors import InternalError, NotFound, OperationNotClaimable, ProblemError, StaleAttempt, Unreachable
+from keelway.errors import (
+    InternalError,
+    KeelwayError,
+    NotFound,
+    OperationNotClaimable,
+    ProblemError,
+    StaleAttempt,
+    Unreachable,
+)
 from keelway_workers.failures import WorkFailed, WorkStopped, disk_full
 from keelway_workers.reporter import Reporter
 from keelway_workers.settings import WorkerSettings
@@ -167,7 +175,7 @@ class Attempt:
             answer = self.client.operations.heartbeat(self.id, self.epoch)
         except (StaleAttempt, NotFound):
             self._stop(stale=True)
-        except (Unreachable, ProblemError) as error:
+        except KeelwayError as error:
             logger.warning("a heartbeat got no answer", operation=self.id, problem=str(error))
         else:
             ahead = answer.lease_until.timestamp() - self.claim.lease_s - datetime.now(UTC).timestamp()
