@@ -26,6 +26,7 @@ from keelway_api.gateway.router import router as gateway
 from keelway_api.health.router import router as health
 from keelway_api.health.service import own_version
 from keelway_api.manifests.router import router as blobs
+from keelway_api.models.alias_router import router as aliases
 from keelway_api.models.integrity import judge
 from keelway_api.models.router import router as models
 from keelway_api.nodes.router import router as nodes
@@ -47,6 +48,7 @@ log = structlog.get_logger()
 FEATURES = (
     workspaces,
     models,
+    aliases,
     snapshots,
     environments,
     services,

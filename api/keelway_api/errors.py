@@ -113,6 +113,34 @@ class AlreadyExists(Problem):
         super().__init__(f"A {kind} {name!r} exists already.", kind=kind, name=name)
 
 
+class InUse(Problem):
+    """Others refer to it."""
+
+    type = "in-use"
+
+    def __init__(self, subject: str, used_by: Sequence[str]) -> None:
+        named = ", ".join(used_by[:20])
+        super().__init__(f"{subject} is used by {named}.", subject=subject, used_by=list(used_by[:200]))
+
+
+class Immutable(Problem):
+    """It was written once and cannot be written again."""
+
+    type = "immutable"
+
+    def __init__(self, subject: str, keys: Sequence[str]) -> None:
+        super().__init__(f"{subject} are written once: {', '.join(keys)} cannot be changed.", keys=list(keys))
+
+
+class ApprovalNeeded(Problem):
+    """Nobody approved the version yet."""
+
+    type = "approval-needed"
+
+    def __init__(self, version: str) -> None:
+        super().__init__(f"{version} must be approved before it is deployed.", version=version)
+
+
 class BlobsMissing(Problem):
     """Commit was asked for, but some files were never uploaded."""
 

@@ -161,6 +161,8 @@ def upgrade() -> None:
     sa.Column('workspace_id', sa.Uuid(), nullable=False),
     sa.Column('name', sa.String(length=255), nullable=False),
     sa.Column('last_version', sa.Integer(), nullable=False),
+    sa.Column('latest_version', sa.Integer(), nullable=True),
+    sa.Column('is_deleted', sa.Boolean(), nullable=False),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('created_by', sa.String(), nullable=False),
     sa.ForeignKeyConstraint(['workspace_id'], ['workspaces.id'], name=op.f('fk_models_workspace_id_workspaces')),
@@ -250,6 +252,8 @@ def upgrade() -> None:
     op.create_table('model_versions',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('model_id', sa.Uuid(), nullable=False),
+    sa.Column('workspace_id', sa.Uuid(), nullable=False),
+    sa.Column('name', sa.String(length=255), nullable=False),
     sa.Column('version', sa.Integer(), nullable=False),
     sa.Column('state', sa.String(length=16), nullable=False),
     sa.Column('manifest_id', sa.Uuid(), nullable=False),
@@ -259,15 +263,55 @@ def upgrade() -> None:
     sa.Column('framework', sa.String(), nullable=True),
     sa.Column('framework_version', sa.String(), nullable=True),
     sa.Column('resource_requirements', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+    sa.Column('datasets', postgresql.JSONB(astext_type=sa.Text()), nullable=False),
+    sa.Column('sample_input', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+    sa.Column('sample_output', postgresql.JSONB(astext_type=sa.Text()), nullable=True),
+    sa.Column('requires_approval', sa.Boolean(), nullable=False),
+    sa.Column('approved_at', sa.DateTime(timezone=True), nullable=True),
+    sa.Column('approved_by', sa.String(), nullable=True),
     sa.Column('created_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('created_by', sa.String(), nullable=False),
+    sa.Column('updated_at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('row_version', sa.Integer(), nullable=False),
     sa.ForeignKeyConstraint(['manifest_id'], ['manifests.id'], name=op.f('fk_model_versions_manifest_id_manifests')),
     sa.ForeignKeyConstraint(['model_id'], ['models.id'], name=op.f('fk_model_versions_model_id_models')),
+    sa.ForeignKeyConstraint(['workspace_id'], ['workspaces.id'], name=op.f('fk_model_versions_workspace_id_workspaces')),
     sa.PrimaryKeyConstraint('id', name=op.f('pk_model_versions')),
     sa.UniqueConstraint('model_id', 'version', name=op.f('uq_model_versions_model_id_version'))
     )
     op.create_index(op.f('ix_model_versions_state'), 'model_versions', ['state'], unique=False)
+    op.create_index(op.f('ix_model_versions_manifest_id'), 'model_versions', ['manifest_id'], unique=False)
+    op.create_index('ix_model_versions_created', 'model_versions', ['workspace_id', 'created_at', 'id'], unique=False)
+    op.create_index('ix_model_versions_name', 'model_versions', ['workspace_id', 'name', 'id'], unique=False)
+    op.create_index('ix_model_versions_number', 'model_versions', ['workspace_id', 'version', 'id'], unique=False)
+    op.create_index('ix_model_versions_framework', 'model_versions', ['workspace_id', 'framework', 'created_at'], unique=False)
+    op.create_index('ix_model_versions_tags', 'model_versions', ['tags'], unique=False, postgresql_using='gin')
+    op.create_index('ix_model_versions_properties', 'model_versions', ['properties'], unique=False, postgresql_using='gin')
+    op.create_index('ix_model_versions_datasets', 'model_versions', ['datasets'], unique=False, postgresql_using='gin')
+    op.create_table('model_aliases',
+    sa.Column('model_id', sa.Uuid(), nullable=False),
+    sa.Column('alias', sa.String(length=255), nullable=False),
+    sa.Column('version_id', sa.Uuid(), nullable=False),
+    sa.Column('since', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('by', sa.String(), nullable=False),
+    sa.Column('row_version', sa.Integer(), nullable=False),
+    sa.ForeignKeyConstraint(['model_id'], ['models.id'], name=op.f('fk_model_aliases_model_id_models')),
+    sa.ForeignKeyConstraint(['version_id'], ['model_versions.id'], name=op.f('fk_model_aliases_version_id_model_versions')),
+    sa.PrimaryKeyConstraint('model_id', 'alias', name=op.f('pk_model_aliases'))
+    )
+    op.create_index(op.f('ix_model_aliases_version_id'), 'model_aliases', ['version_id'], unique=False)
+    op.create_table('model_alias_history',
+    sa.Column('id', sa.BigInteger(), sa.Identity(always=True), nullable=False),
+    sa.Column('model_id', sa.Uuid(), nullable=False),
+    sa.Column('alias', sa.String(length=255), nullable=False),
+    sa.Column('from_version', sa.Integer(), nullable=True),
+    sa.Column('to_version', sa.Integer(), nullable=True),
+    sa.Column('at', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
+    sa.Column('by', sa.String(), nullable=False),
+    sa.ForeignKeyConstraint(['model_id'], ['models.id'], name=op.f('fk_model_alias_history_model_id_models')),
+    sa.PrimaryKeyConstraint('id', name=op.f('pk_model_alias_history'))
+    )
+    op.create_index('ix_model_alias_history_alias', 'model_alias_history', ['model_id', 'alias', 'id'], unique=False)
     op.create_table('operation_logs',
     sa.Column('operation_id', sa.Uuid(), nullable=False),
     sa.Column('offset', sa.BigInteger(), nullable=False),
@@ -363,6 +407,8 @@ def downgrade() -> None:
     op.drop_index(op.f('ix_replica_logs_service_id'), table_name='replica_logs')
     op.drop_table('replica_logs')
     op.drop_table('operation_logs')
+    op.drop_table('model_alias_history')
+    op.drop_table('model_aliases')
     op.drop_index(op.f('ix_model_versions_state'), table_name='model_versions')
     op.drop_table('model_versions')
     op.drop_index('ix_manifest_files_sha256', table_name='manifest_files')

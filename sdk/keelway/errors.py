@@ -160,6 +160,18 @@ class AlreadyExists(ProblemError):
     """409: The name is taken."""
 
 
+class InUse(ProblemError):
+    """409: Something still uses it."""
+
+
+class Immutable(ProblemError):
+    """409: This cannot be changed."""
+
+
+class ApprovalNeeded(ProblemError):
+    """409: The version is not approved."""
+
+
 class BlobsMissing(ProblemError):
     """409: Some files are not uploaded yet."""
 

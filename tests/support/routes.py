@@ -46,6 +46,7 @@ def filled(template: str, **values: str) -> str:
         "workspace": "default",
         "name": "some-name",
         "version": "1",
+        "alias": "champion",
         "path": "m.pkl",
         "sha256": "0" * 64,
         "digest": "0" * 64,

@@ -9,9 +9,9 @@ from sqlalchemy import delete, exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.models import VersionState
-from keelway_api import events
 from keelway_api.blobs.tables import BlobTable
 from keelway_api.manifests.tables import ManifestFileTable, ManifestTable
+from keelway_api.models import service
 from keelway_api.models.tables import ModelTable, ModelVersionTable
 from keelway_api.workspaces.tables import WorkspaceTable
 
@@ -49,23 +49,17 @@ async def judge(session: AsyncSession) -> None:
 
 async def _move(session: AsyncSession, before: VersionState, after: VersionState, event: str, condition) -> None:
     wanted = (
-        select(ModelVersionTable, ModelTable)
-        .join(ModelTable, ModelTable.id == ModelVersionTable.model_id)
+        select(ModelVersionTable)
         .where(ModelVersionTable.state == before, condition)
         .order_by(ModelVersionTable.id)
         .limit(BATCH)
-        .with_for_update(of=ModelVersionTable, skip_locked=True)
+        .with_for_update(skip_locked=True)
     )
-    for version, model in (await session.execute(wanted)).tuples():
-        version.state = after
-        await events.emit(
-            session,
-            event,
-            workspace_id=model.workspace_id,
-            subject=f"models/{model.name}/versions/{version.version}",
-            name=model.name,
-            version=version.version,
-        )
+    for version in list(await session.scalars(wanted)):
+        version.state, version.updated_at = after, func.now()
+        await session.flush()
+        await service.find_latest(session, version.model_id)
+        await service.announce(session, event, version)
 
 
 async def used_by(session: AsyncSession, digests: Sequence[str]) -> dict[str, list[str]]:

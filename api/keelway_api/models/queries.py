@@ -1,91 +1,132 @@
-"""SELECTs of models; each starts from one workspace."""
+"""SELECTs of models; each starts from one workspace, and reads a version with all that is shown of it at once."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
+from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, func, select, tuple_
+from sqlalchemy import ColumnElement, Row, Select, and_, func, select
+from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keelway.contracts.models import VersionState
-from keelway_api import versions
+from keelway.contracts.models import ModelVersion
 from keelway_api.errors import NotFound
-from keelway_api.manifests.tables import ManifestTable
-from keelway_api.models.tables import ModelTable, ModelVersionTable
+from keelway_api.manifests.tables import ManifestFileTable, ManifestTable
+from keelway_api.models.tables import AliasTable, ModelTable, ModelUseTable, ModelVersionTable
 
+V = ModelVersionTable
 VersionRow = tuple[ModelVersionTable, ModelTable, ManifestTable]
+MAX_DIGITS = 9  # what surely fits the column
+
+SHOWN = (
+    V.name, V.version, V.state, V.description, V.tags, V.properties, V.framework, V.framework_version,
+    V.resource_requirements, V.datasets, V.requires_approval, V.approved_at, V.approved_by, V.created_at, V.created_by,
+    V.updated_at,
+)  # fmt: skip
+FILE = func.json_build_object(
+    *("path", ManifestFileTable.path),
+    *("size_bytes", ManifestFileTable.size_bytes),
+    *("sha256", ManifestFileTable.sha256),
+)
+FILES = (
+    select(func.json_agg(aggregate_order_by(FILE, ManifestFileTable.path)))
+    .where(ManifestFileTable.manifest_id == V.manifest_id)
+    .scalar_subquery()
+)
+ALIASES = func.array(
+    select(AliasTable.alias).where(AliasTable.version_id == V.id).order_by(AliasTable.alias).scalar_subquery()
+)
+USED_BY = func.array(
+    select(ModelUseTable.used_by)
+    .where(ModelUseTable.version_id == V.id)
+    .order_by(ModelUseTable.used_by)
+    .scalar_subquery()
+)
 
 
-def versions_in(workspace_id: UUID) -> Select[ModelVersionTable, ModelTable, ManifestTable]:
-    """All versions of all models of a workspace, with their model and manifest."""
-    return (
-        select(ModelVersionTable, ModelTable, ManifestTable)
-        .join(ModelTable, ModelVersionTable.model_id == ModelTable.id)
-        .join(ManifestTable, ModelVersionTable.manifest_id == ManifestTable.id)
-        .where(ModelTable.workspace_id == workspace_id)
+DOCUMENT: tuple[Any, ...] = (
+    V.id.label("row_id"),
+    func.concat(V.name, ":", V.version).label("id"),
+    *SHOWN,
+    ManifestTable.size_bytes,
+    ManifestTable.digest,
+    ALIASES.label("aliases"),
+    USED_BY.label("used_by"),
+    func.concat('"', V.row_version, '"').label("etag"),
+)
+# What can be large is not in lists.
+WHOLE_DOCUMENT: tuple[Any, ...] = (*DOCUMENT, FILES.label("files"), V.sample_input, V.sample_output)
+
+
+def documents(columns: tuple[Any, ...] = DOCUMENT) -> Select[*tuple[Any, ...]]:
+    """Versions as they go over the wire."""
+    return select(*columns).join_from(V, ManifestTable, ManifestTable.id == V.manifest_id)
+
+
+def contract(row: Row[Any]) -> ModelVersion:
+    """A document as its contract."""
+    fields = dict(row._mapping)
+    if fields.get("files", ()) is None:
+        fields["files"] = []
+    return ModelVersion.model_validate(fields)
+
+
+def is_called(workspace_id: UUID, name: str, given: str) -> ColumnElement[bool]:
+    """The version that `given` means: a number, `latest` for the highest ready one, or an alias."""
+    model = (ModelTable.workspace_id == workspace_id, ModelTable.name == name)
+    ours = and_(V.workspace_id == workspace_id, V.name == name)
+    if given == "latest":
+        return and_(ours, V.version == select(ModelTable.latest_version).where(*model).scalar_subquery())
+    if given.isascii() and given.isdigit():
+        return and_(ours, V.version == (int(given) if len(given) <= MAX_DIGITS else -1))
+    alias = select(AliasTable.version_id).join(ModelTable, ModelTable.id == AliasTable.model_id)
+    return and_(ours, V.id == alias.where(*model, AliasTable.alias == given).scalar_subquery())
+
+
+async def document(session: AsyncSession, workspace_id: UUID, name: str, number: str) -> tuple[UUID, ModelVersion]:
+    """A version with all that is shown of it, and its manifest's id. Raises NotFound."""
+    wanted = documents(WHOLE_DOCUMENT).add_columns(V.manifest_id).where(is_called(workspace_id, name, number))
+    row = (await session.execute(wanted)).first()
+    if row is None:
+        raise NotFound("model version", f"{name}:{number}")
+    return row.manifest_id, contract(row)
+
+
+async def version(
+    session: AsyncSession, workspace_id: UUID, name: str, number: str, *, lock: str | None = None
+) -> VersionRow:
+    """The rows of a version. Raises NotFound.
+
+    `lock`: `use` keeps it from being deleted, `change` from being changed as well, until the transaction ends.
+    """
+    wanted = (
+        select(V, ModelTable, ManifestTable)
+        .join(ModelTable, V.model_id == ModelTable.id)
+        .join(ManifestTable, V.manifest_id == ManifestTable.id)
+        .where(is_called(workspace_id, name, number))
     )
-
-
-async def version(session: AsyncSession, workspace_id: UUID, name: str, number: str) -> VersionRow:
-    """Version `number` of a model, where `latest` is the highest ready one. Raises NotFound."""
-    wanted = versions_in(workspace_id).where(ModelTable.name == name)
-    is_ready = ModelVersionTable.state == VersionState.READY
-    row = await versions.pick(session, wanted, ModelVersionTable.version, number, latest_among=is_ready)
+    if lock:
+        is_use = lock == "use"
+        wanted = wanted.with_for_update(of=V, key_share=is_use, read=is_use).execution_options(populate_existing=True)
+    row = (await session.execute(wanted)).tuples().first()
     if row is None:
         raise NotFound("model version", f"{name}:{number}")
     return row
 
 
-async def newest_versions(
-    session: AsyncSession, workspace_id: UUID, name: str, *, before: int | None, limit: int
-) -> Sequence[VersionRow]:
-    """Versions of one model, newest first, below `before`."""
-    wanted = versions_in(workspace_id).where(ModelTable.name == name)
-    if before is not None:
-        wanted = wanted.where(ModelVersionTable.version < before)
-    rows = await session.execute(wanted.order_by(ModelVersionTable.version.desc()).limit(limit))
-    return rows.tuples().all()
-
-
-async def model(session: AsyncSession, workspace_id: UUID, name: str) -> ModelTable:
+async def model(session: AsyncSession, workspace_id: UUID, name: str, *, is_locked: bool = False) -> ModelTable:
     """The model of that name. Raises NotFound."""
     wanted = select(ModelTable).where(ModelTable.workspace_id == workspace_id, ModelTable.name == name)
-    row = await session.scalar(wanted)
+    wanted = wanted.where(ModelTable.is_deleted.is_(False))
+    row = await session.scalar(wanted.with_for_update() if is_locked else wanted)
     if row is None:
         raise NotFound("model", name)
     return row
 
 
-async def models(
-    session: AsyncSession,
-    workspace_id: UUID,
-    *,
-    name: str | None,
-    before: tuple[datetime, UUID] | None,
-    limit: int,
-) -> Sequence[ModelTable]:
-    """Models, newest first, before (created_at, id); only the one called `name` when that is given."""
-    wanted = select(ModelTable).where(ModelTable.workspace_id == workspace_id)
-    if name is not None:
-        wanted = wanted.where(ModelTable.name == name)
-    if before is not None:
-        wanted = wanted.where(tuple_(ModelTable.created_at, ModelTable.id) < tuple_(*before))
-    ordered = wanted.order_by(ModelTable.created_at.desc(), ModelTable.id.desc())
-    return (await session.scalars(ordered.limit(limit))).all()
-
-
-async def latest_of(session: AsyncSession, workspace_id: UUID, model_ids: Sequence[UUID]) -> dict[UUID, VersionRow]:
-    """The highest ready version of each of these models."""
-    highest = (
-        select(ModelVersionTable.model_id, func.max(ModelVersionTable.version).label("version"))
-        .where(ModelVersionTable.model_id.in_(model_ids), ModelVersionTable.state == VersionState.READY)
-        .group_by(ModelVersionTable.model_id)
-        .subquery()
-    )
-    wanted = versions_in(workspace_id).join(
-        highest,
-        (highest.c.model_id == ModelVersionTable.model_id) & (highest.c.version == ModelVersionTable.version),
-    )
-    return {row[1].id: row for row in (await session.execute(wanted)).tuples()}
+async def versions_in_use(session: AsyncSession, version_ids: Sequence[UUID]) -> list[str]:
+    """Who uses any of these versions: services, and aliases as `alias champion`."""
+    aliases = select(func.concat("alias ", AliasTable.alias)).where(AliasTable.version_id.in_(version_ids))
+    uses = select(ModelUseTable.used_by).where(ModelUseTable.version_id.in_(version_ids))
+    return sorted({*await session.scalars(aliases), *await session.scalars(uses)})

@@ -3,42 +3,59 @@
 from __future__ import annotations
 
 from typing import Annotated
-from uuid import UUID
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 
 from keelway.contracts.base import MODEL_NAME, Page
 from keelway.contracts.files import FileEntry
-from keelway.contracts.models import Model, ModelVersion, ModelVersionCreate, ModelVersionUpload
-from keelway_api.auth.dependencies import Contributor, Reader
+from keelway.contracts.models import (
+    Model,
+    ModelVersion,
+    ModelVersionCreate,
+    ModelVersionUpdate,
+    ModelVersionUpload,
+)
+from keelway_api.auth.dependencies import Contributor, Deployer, Reader
 from keelway_api.blobs.answers import archive_response, file_response
 from keelway_api.db import Session, SessionFactory
 from keelway_api.errors import NotFound
 from keelway_api.idempotency import Once
 from keelway_api.manifests import service as manifests
-from keelway_api.models import service
-from keelway_api.pagination import Paging, moment
-from keelway_api.query import NameFilter
+from keelway_api.models import changes, listing, queries, service
+from keelway_api.models.listing import VersionQuery
+from keelway_api.pagination import Paging
+from keelway_api.preconditions import Precondition
 
 router = APIRouter(prefix="/workspaces/{workspace}", tags=["models"])
 Name = Annotated[str, Path(pattern=MODEL_NAME)]
 
 
 @router.get("/models")
-async def list_models(scope: Reader, session: Session, paging: Paging, name: NameFilter = None) -> Page[Model]:
-    """Models, newest first, each with its latest ready version."""
-    cursor = paging.after(moment, UUID)
-    rows = await service.list_models(
-        session, scope, name=name, before=(cursor[0], cursor[1]) if cursor else None, limit=paging.limit + 1
-    )
-    page = paging.page(rows, lambda row: (row[0][0].isoformat(), row[0][1]))
-    return Page(items=[model for _, model in page.items], next_page_token=page.next_page_token)
+async def list_models(
+    scope: Reader, session: Session, paging: Paging, query: Annotated[VersionQuery, Depends()]
+) -> Page[Model]:
+    """Models, newest first, each with its latest ready version; filters are about that version."""
+    return await listing.models(session, scope.workspace_id, query, paging)
+
+
+@router.get("/model-versions")
+async def list_all_versions(
+    scope: Reader, session: Session, paging: Paging, query: Annotated[VersionQuery, Depends()]
+) -> Page[ModelVersion]:
+    """Versions of all models, newest first, without files and samples."""
+    return await listing.versions(session, scope.workspace_id, query, paging)
 
 
 @router.get("/models/{name}")
 async def show_model(name: Name, scope: Reader, session: Session) -> Model:
     """One model, with its latest ready version."""
-    return await service.get_model(session, scope, name)
+    return await listing.model(session, scope.workspace_id, name)
+
+
+@router.delete("/models/{name}", status_code=204)
+async def delete_model(name: Name, scope: Contributor, session: Session) -> None:
+    """Delete a model with all its versions, unless something uses one; its numbers are never given again."""
+    await changes.delete_model(session, scope, name)
 
 
 @router.post("/models/{name}/versions", status_code=201, response_model=ModelVersionUpload)
@@ -59,10 +76,10 @@ async def commit_version(
 
 @router.get("/models/{name}/versions")
 async def list_versions(name: Name, scope: Reader, session: Session, paging: Paging) -> Page[ModelVersion]:
-    """Versions of a model, newest first, without their file lists."""
-    before = paging.after_int()
-    rows = await service.list_versions(session, scope, name, before=before, limit=paging.limit + 1)
-    return paging.page(rows, lambda version: version.version)
+    """Versions of a model, newest first, without files and samples."""
+    query = VersionQuery(name=name, order_by="version")
+    await queries.model(session, scope.workspace_id, name)
+    return await listing.versions(session, scope.workspace_id, query, paging)
 
 
 @router.get("/models/{name}/versions/{version}")
@@ -73,6 +90,36 @@ async def show_version(
     found = await service.get_version(session, scope, name, version)
     response.headers["ETag"] = found.etag
     return found
+
+
+@router.patch("/models/{name}/versions/{version}")
+async def update_version(
+    name: Name,
+    version: str,
+    body: ModelVersionUpdate,
+    scope: Contributor,
+    session: Session,
+    precondition: Precondition,
+    response: Response,
+) -> ModelVersion:
+    """Change what is said of a version; If-Match is honoured. Its bytes never change, its properties only grow."""
+    changed = await changes.update_version(session, scope, name, version, body, precondition)
+    response.headers["ETag"] = changed.etag
+    return changed
+
+
+@router.delete("/models/{name}/versions/{version}", status_code=204)
+async def delete_version(
+    name: Name, version: str, scope: Contributor, session: Session, precondition: Precondition
+) -> None:
+    """Delete a version, unless a service or an alias uses it; its number is never given again."""
+    await changes.delete_version(session, scope, name, version, precondition)
+
+
+@router.post("/models/{name}/versions/{version}/approve")
+async def approve_version(name: Name, version: str, scope: Deployer, session: Session) -> ModelVersion:
+    """Let a version be deployed that requires approval."""
+    return await changes.approve(session, scope, name, version)
 
 
 @router.get("/models/{name}/versions/{version}/files")

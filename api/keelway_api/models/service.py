@@ -1,31 +1,22 @@
-"""Models: versions are opened, filled, sealed, and never change after."""
+"""Models: versions are opened, filled, sealed, and their bytes never change after."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import delete, select
+from pydantic import BaseModel
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keelway.contracts.files import FileEntry
-from keelway.contracts.models import (
-    Model,
-    ModelVersion,
-    ModelVersionCreate,
-    ModelVersionUpload,
-    ResourceRequirements,
-    VersionState,
-)
+from keelway.contracts.models import ModelVersion, ModelVersionCreate, ModelVersionUpload, VersionState
 from keelway_api import events
 from keelway_api.audit import service as audit
 from keelway_api.auth.dependencies import Scope
 from keelway_api.blobs.store import BlobStore
 from keelway_api.db import Sessions
-from keelway_api.errors import NotFound, WrongState
+from keelway_api.errors import ApprovalNeeded, WrongState
 from keelway_api.manifests import service as manifests
 from keelway_api.models import queries
 from keelway_api.models.queries import VersionRow
@@ -34,40 +25,33 @@ from keelway_api.models.tables import ModelTable, ModelUseTable, ModelVersionTab
 
 async def open_version(session: AsyncSession, scope: Scope, name: str, body: ModelVersionCreate) -> ModelVersionUpload:
     """A new version in state `uploading`, and where to send the bytes that are missing."""
-    model = await _next_number(session, scope, name)
+    model = await next_number(session, scope, name)
     manifest = await manifests.open_manifest(session, scope, body.files)
+    said = body.model_dump(exclude={"files", "resource_requirements"})
     version = ModelVersionTable(
         model_id=model.id,
+        workspace_id=scope.workspace_id,
+        name=name,
         version=model.last_version,
         state=VersionState.UPLOADING,
         manifest_id=manifest.id,
-        description=body.description,
-        tags=body.tags,
-        properties=body.properties,
-        framework=body.framework,
-        framework_version=body.framework_version,
-        resource_requirements=_dump(body.resource_requirements),
+        resource_requirements=dumped(body.resource_requirements),
         created_by=scope.principal.name,
+        **said,
     )
     session.add(version)
-    await session.flush()
-    await session.refresh(version)
-    await audit.record(
-        session, scope.principal, "model.version.open", _subject(name, version.version), workspace_id=scope.workspace_id
-    )
-    made = await contract(session, (version, model, manifest))
-    return ModelVersionUpload(**made.model_dump(), missing=await manifests.missing_of(session, manifest.id))
+    await record(session, scope, "model.version.open", version)
+    return await get_version(session, scope, name, str(version.version))
 
 
-async def _next_number(session: AsyncSession, scope: Scope, name: str) -> ModelTable:
+async def next_number(session: AsyncSession, scope: Scope, name: str) -> ModelTable:
     """The model with its counter raised; the row's lock makes concurrent registrations take different numbers."""
     statement = insert(ModelTable).values(
         workspace_id=scope.workspace_id, name=name, last_version=1, created_by=scope.principal.name
     )
+    raised = {"last_version": ModelTable.last_version + 1, "is_deleted": False}
     model = await session.scalar(
-        statement.on_conflict_do_update(
-            index_elements=["workspace_id", "name"], set_={"last_version": ModelTable.last_version + 1}
-        ).returning(ModelTable),
+        statement.on_conflict_do_update(index_elements=["workspace_id", "name"], set_=raised).returning(ModelTable),
         execution_options={"populate_existing": True},
     )
     assert model is not None
@@ -75,7 +59,7 @@ async def _next_number(session: AsyncSession, scope: Scope, name: str) -> ModelT
 
 
 async def commit_version(sessions: Sessions, store: BlobStore, scope: Scope, name: str, number: str) -> ModelVersion:
-    """Seal an upload: after this the version and its bytes never change. Committing twice is one commit.
+    """Seal an upload: after this the version's bytes never change. Committing twice is one commit.
 
     Raises NotFound, BlobsMissing, WrongState.
     """
@@ -84,79 +68,48 @@ async def commit_version(sessions: Sessions, store: BlobStore, scope: Scope, nam
     if version.state == VersionState.UPLOADING:
         await manifests.check_bytes(sessions, store, manifest.id, subject=f"{name}:{number}")
     async with sessions.begin() as session:
-        return await _seal(session, scope, name, number)
+        row = await queries.version(session, scope.workspace_id, name, number, lock="change")
+        if row[0].state == VersionState.UPLOADING:
+            await seal(session, scope, row)
+        elif row[0].state != VersionState.READY:
+            raise WrongState(f"{name}:{number}", row[0].state, "an open upload")
+        return (await queries.document(session, scope.workspace_id, name, number))[1]
 
 
-async def _seal(session: AsyncSession, scope: Scope, name: str, number: str) -> ModelVersion:
-    row = await queries.version(session, scope.workspace_id, name, number)
-    version = row[0]
-    await session.refresh(version, with_for_update=True)
-    if version.state == VersionState.UPLOADING:
-        version.state = VersionState.READY
-        await manifests.seal(session, version.manifest_id)
-        await session.flush()
-        subject = _subject(name, version.version)
-        await audit.record(session, scope.principal, "model.version.commit", subject, workspace_id=scope.workspace_id)
-        await events.emit(
-            session,
-            "model.registered",
-            workspace_id=scope.workspace_id,
-            subject=subject,
-            name=name,
-            version=version.version,
-            digest=row[2].digest,
-        )
-    elif version.state != VersionState.READY:
-        raise WrongState(f"{name}:{number}", version.state, "an open upload")
-    return await contract(session, row)
+async def seal(session: AsyncSession, scope: Scope, row: VersionRow) -> None:
+    """The version is ready: whoever asks for the latest gets it from now on."""
+    version, _, manifest = row
+    version.state, version.updated_at = VersionState.READY, func.now()
+    await manifests.seal(session, version.manifest_id)
+    await session.flush()
+    await find_latest(session, version.model_id)
+    await record(session, scope, "model.version.commit", version)
+    await announce(session, "model.registered", version, digest=manifest.digest)
+
+
+async def find_latest(session: AsyncSession, model_id: UUID) -> None:
+    """Note again which ready version is the highest."""
+    highest = select(func.max(ModelVersionTable.version)).where(
+        ModelVersionTable.model_id == model_id, ModelVersionTable.state == VersionState.READY
+    )
+    await session.execute(
+        update(ModelTable).where(ModelTable.id == model_id).values(latest_version=highest.scalar_subquery())
+    )
 
 
 async def get_version(session: AsyncSession, scope: Scope, name: str, number: str) -> ModelVersionUpload:
-    """One version with its files; while it is uploading also what is missing."""
-    row = await queries.version(session, scope.workspace_id, name, number)
-    missing = await manifests.missing_of(session, row[2].id) if row[0].state == VersionState.UPLOADING else []
-    made = await contract(session, row)
-    return ModelVersionUpload(**made.model_dump(), missing=missing)
-
-
-async def list_versions(
-    session: AsyncSession, scope: Scope, name: str, *, before: int | None, limit: int
-) -> list[ModelVersion]:
-    """Versions of one model, newest first, without their file lists. Raises NotFound."""
-    rows = await queries.newest_versions(session, scope.workspace_id, name, before=before, limit=limit)
-    if not rows and before is None:
-        raise NotFound("model", name)
-    return [_contract(row, files=[], used_by=[]) for row in rows]
-
-
-async def get_model(session: AsyncSession, scope: Scope, name: str) -> Model:
-    """One model with its latest ready version. Raises NotFound."""
-    row = await queries.model(session, scope.workspace_id, name)
-    latest = await queries.latest_of(session, scope.workspace_id, [row.id])
-    return _model(row, latest.get(row.id))
-
-
-async def list_models(
-    session: AsyncSession, scope: Scope, *, name: str | None, before: tuple[datetime, UUID] | None, limit: int
-) -> list[tuple[tuple[datetime, str], Model]]:
-    """Models, newest first, each with its paging key and its latest ready version."""
-    rows = await queries.models(session, scope.workspace_id, name=name, before=before, limit=limit)
-    latest = await queries.latest_of(session, scope.workspace_id, [row.id for row in rows])
-    return [((row.created_at, str(row.id)), _model(row, latest.get(row.id))) for row in rows]
+    """One version with its files; while it is uploading also what is missing. Raises NotFound."""
+    manifest_id, found = await queries.document(session, scope.workspace_id, name, number)
+    is_open = found.state == VersionState.UPLOADING
+    missing = await manifests.missing_of(session, manifest_id) if is_open else []
+    return ModelVersionUpload.model_construct(**dict(found), missing=missing)
 
 
 async def readable_files(session: AsyncSession, scope: Scope, name: str, number: str) -> VersionRow:
     """A version whose bytes may be read. Raises WrongState while it is uploading or damaged."""
     row = await queries.version(session, scope.workspace_id, name, number)
-    if row[0].state != VersionState.READY:
-        raise WrongState(f"{name}:{number}", row[0].state, "a ready version")
+    require_ready(row)
     return row
-
-
-async def contract(session: AsyncSession, row: VersionRow) -> ModelVersion:
-    """A version as it goes over the wire, with its files and the services that use it."""
-    files = await manifests.files_of(session, row[2].id)
-    return _contract(row, files=files, used_by=await _used_by(session, row))
 
 
 async def find_version(session: AsyncSession, scope: Scope, reference: str) -> VersionRow:
@@ -165,10 +118,23 @@ async def find_version(session: AsyncSession, scope: Scope, reference: str) -> V
     return await queries.version(session, scope.workspace_id, name, number)
 
 
-async def require_ready(session: AsyncSession, scope: Scope, reference: str) -> VersionRow:
-    """The ready version behind `name:version` (or `name:latest`). Raises NotFound, WrongState."""
+async def require_deployable(session: AsyncSession, scope: Scope, reference: str) -> VersionRow:
+    """The version behind `name:version` (or `:latest`, or an alias); it stays until this transaction ends.
+
+    Raises NotFound, WrongState, ApprovalNeeded.
+    """
     name, _, number = reference.rpartition(":")
-    return await readable_files(session, scope, name, number)
+    row = await queries.version(session, scope.workspace_id, name, number, lock="use")
+    require_ready(row)
+    if row[0].requires_approval and row[0].approved_at is None:
+        raise ApprovalNeeded(f"{name}:{row[0].version}")
+    return row
+
+
+def require_ready(row: VersionRow) -> None:
+    """Raises WrongState while a version is uploading or damaged."""
+    if row[0].state != VersionState.READY:
+        raise WrongState(f"{row[0].name}:{row[0].version}", row[0].state, "a ready version")
 
 
 async def add_use(session: AsyncSession, row: VersionRow, used_by: str) -> None:
@@ -178,49 +144,34 @@ async def add_use(session: AsyncSession, row: VersionRow, used_by: str) -> None:
 
 async def drop_uses(session: AsyncSession, workspace_id: UUID, used_by: str) -> None:
     """Something refers to no version any more."""
-    ours = queries.versions_in(workspace_id).with_only_columns(ModelVersionTable.id)
+    ours = select(ModelVersionTable.id).where(ModelVersionTable.workspace_id == workspace_id)
     await session.execute(
         delete(ModelUseTable).where(ModelUseTable.used_by == used_by, ModelUseTable.version_id.in_(ours))
     )
 
 
-async def _used_by(session: AsyncSession, row: VersionRow) -> list[str]:
-    wanted = select(ModelUseTable.used_by).where(ModelUseTable.version_id == row[0].id)
-    return list(await session.scalars(wanted.order_by(ModelUseTable.used_by)))
+async def record(session: AsyncSession, scope: Scope, action: str, version: ModelVersionTable, **detail: Any) -> None:
+    """Add what was done to a version to the audit."""
+    await audit.record(session, scope.principal, action, _subject(version), workspace_id=scope.workspace_id, **detail)
 
 
-def _contract(row: VersionRow, *, files: Sequence[FileEntry], used_by: list[str]) -> ModelVersion:
-    version, model, manifest = row
-    requirements = version.resource_requirements
-    return ModelVersion(
-        id=f"{model.name}:{version.version}",
-        name=model.name,
+async def announce(session: AsyncSession, event: str, version: ModelVersionTable, **payload: Any) -> None:
+    """Add what happened to a version to the events."""
+    await events.emit(
+        session,
+        event,
+        workspace_id=version.workspace_id,
+        subject=_subject(version),
+        name=version.name,
         version=version.version,
-        state=VersionState(version.state),
-        description=version.description,
-        tags=version.tags,
-        properties=version.properties,
-        framework=version.framework,
-        framework_version=version.framework_version,
-        resource_requirements=ResourceRequirements(**requirements) if requirements else None,
-        files=list(files),
-        size_bytes=manifest.size_bytes,
-        digest=manifest.digest,
-        used_by=used_by,
-        created_at=version.created_at,
-        created_by=version.created_by,
-        etag=f'"{version.row_version}"',
+        **payload,
     )
 
 
-def _model(row: ModelTable, latest: VersionRow | None) -> Model:
-    shown = _contract(latest, files=[], used_by=[]) if latest else None
-    return Model(name=row.name, created_at=row.created_at, latest=shown)
+def dumped(contract: BaseModel | None) -> dict[str, Any] | None:
+    """A contract as a column keeps it."""
+    return contract.model_dump(exclude_none=True) if contract else None
 
 
-def _dump(requirements: ResourceRequirements | None) -> dict[str, Any] | None:
-    return requirements.model_dump(exclude_none=True) if requirements else None
-
-
-def _subject(name: str, version: int) -> str:
-    return f"models/{name}/versions/{version}"
+def _subject(version: ModelVersionTable) -> str:
+    return f"models/{version.name}/versions/{version.version}"

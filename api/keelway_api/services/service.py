@@ -44,7 +44,7 @@ async def create(session: AsyncSession, scope: Scope, body: ServiceCreate, setti
 
     Raises AlreadyExists, NotFound and WrongState for what it refers to, InvalidRequest for a script that is not there.
     """
-    versions = [await models.require_ready(session, scope, reference) for reference in body.models]
+    versions = [await models.require_deployable(session, scope, reference) for reference in body.models]
     snapshot = await snapshots.require_ready(session, scope, body.inference_config.snapshot)
     await _check_script(session, snapshot, body.inference_config.entry_script)
     name, _, number = body.inference_config.environment.rpartition(":")

@@ -7,7 +7,20 @@ from typing import cast
 
 import typer
 
-from keelway.cli import deploy, environment, login, model, operation, output, score, service, stack, upkeep, workspace
+from keelway.cli import (
+    alias,
+    deploy,
+    environment,
+    login,
+    model,
+    operation,
+    output,
+    score,
+    service,
+    stack,
+    upkeep,
+    workspace,
+)
 
 # Typer gives it no public name, and where it lives differs between its releases.
 _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
@@ -26,6 +39,7 @@ for noun in (model, environment, service, operation, workspace):
 for part in (stack, login, score, upkeep):
     part.add_to(app)
 deploy.add_to(model.app)
+model.app.add_typer(alias.app)
 
 
 def run() -> None:

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from keelway.cli import output
-from keelway.cli.command import command, connect, emit, one_of, pairs
+from keelway.cli.command import Yes, command, confirm, connect, emit, one_of, pairs
 from keelway.cli.progress import Transfer
+from keelway.errors import InvalidInput
 
 if TYPE_CHECKING:
-    from keelway.contracts.models import Model, ModelVersion, ResourceRequirements
+    from keelway.contracts.models import Dataset, Model, ModelVersion, ResourceRequirements
 
 app = typer.Typer(name="model", help="Register models, find them, get them back.", no_args_is_help=True)
+
+_SAMPLE_SHOWN = 200
 
 Id = Annotated[str | None, typer.Argument(metavar="NAME:VERSION", help="Without a version: the latest.")]
 IdOption = Annotated[str | None, typer.Option("--model-id", "-i", help="The same, as an option.")]
@@ -34,21 +38,33 @@ def register(
     cpu: Annotated[float | None, typer.Option("--cpu", help="Cores that serving it takes.")] = None,
     memory_gb: Annotated[float | None, typer.Option("--memory-gb")] = None,
     gpu: Annotated[int | None, typer.Option("--gpu")] = None,
+    dataset: Annotated[list[str] | None, typer.Option("--dataset", metavar="SCENARIO=ID")] = None,
+    sample_input: Annotated[Path | None, typer.Option("--sample-input", help="JSON file: a request it takes.")] = None,
+    sample_output: Annotated[Path | None, typer.Option("--sample-output", help="JSON file: what it answers.")] = None,
+    requires_approval: Annotated[
+        bool, typer.Option("--requires-approval", help="Somebody who may deploy must approve it first.")
+    ] = False,
 ) -> None:
     """Register a file or a folder as a new version of a model."""
-    tags, properties = pairs(tag, option="--tag"), pairs(property_, option="--property")
+    said = {
+        "tags": pairs(tag, option="--tag"),
+        "properties": pairs(property_, option="--property"),
+        "datasets": _datasets(dataset),
+        "sample_input": _json_file(sample_input),
+        "sample_output": _json_file(sample_output),
+    }
     with connect() as client, Transfer() as transfer:
         version = client.models.register(
             name,
             path,
             child_paths=child_path or (),
-            tags=tags,
-            properties=properties,
             description=description,
             framework=framework,
             framework_version=framework_version,
             resource_requirements=_requirements(cpu, memory_gb, gpu),
+            requires_approval=requires_approval,
             progress=transfer,
+            **said,
         )
     emit(version, f"registered {version.id} ({len(version.files)} file(s), {output.size(version.size_bytes)})")
 
@@ -56,14 +72,22 @@ def register(
 @command(app, "list")
 def list_(
     name: Annotated[str | None, typer.Option("-n", "--name", help="All versions of this model.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="K[=V]", help="Only with this tag.")] = None,
+    property_: Annotated[list[str] | None, typer.Option("--property", metavar="K[=V]")] = None,
+    framework: Annotated[str | None, typer.Option("--framework")] = None,
+    dataset: Annotated[str | None, typer.Option("--dataset", metavar="ID", help="Only with this dataset.")] = None,
+    all_versions: Annotated[bool, typer.Option("--all-versions", help="Every version of every model.")] = False,
 ) -> None:
     """List models with their latest version, or all versions of one."""
+    said = {"tags": tag or (), "properties": property_ or (), "framework": framework, "dataset": dataset}
     with connect() as client:
-        if name:
-            versions = list(client.models.versions(name))
+        if name or all_versions:
+            versions = list(client.models.find_versions(name=name, **said))
+            if name and not versions:
+                client.models.model(name)  # tells a model that has none such from one that is not there
             emit(versions, _table(versions))
             return
-        found = list(client.models.list())
+        found = list(client.models.list(**said))
     emit(found, _model_table(found))
 
 
@@ -90,6 +114,82 @@ def download(
                 version.name, version.version, target_dir, exist_ok=exist_ok, progress=transfer
             )
     emit({"id": version.id, "path": str(path)}, str(path))
+
+
+@command(app, "update")
+def update(
+    argument: Id = None,
+    model_id: IdOption = None,
+    description: Annotated[str | None, typer.Option("-d", "--description")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="K=V", help="Set this tag.")] = None,
+    remove_tag: Annotated[list[str] | None, typer.Option("--remove-tag", metavar="K")] = None,
+    property_: Annotated[list[str] | None, typer.Option("--property", metavar="K=V", help="Add this property.")] = None,
+    dataset: Annotated[list[str] | None, typer.Option("--dataset", metavar="SCENARIO=ID", help="Add this one.")] = None,
+    sample_input: Annotated[Path | None, typer.Option("--sample-input", help="JSON file.")] = None,
+    sample_output: Annotated[Path | None, typer.Option("--sample-output", help="JSON file.")] = None,
+) -> None:
+    """Change what is said of a version; its files never change, its properties only grow."""
+    tags, added, datasets = pairs(tag, option="--tag"), pairs(property_, option="--property"), _datasets(dataset)
+    with connect() as client:
+        seen = client.models.get(one_of(argument, model_id, what="NAME:VERSION"))
+        changes: dict[str, Any] = {
+            "description": description,
+            "tags": {k: v for k, v in {**seen.tags, **tags}.items() if k not in (remove_tag or ())}
+            if tag or remove_tag
+            else None,
+            "properties": added or None,
+            "datasets": [*seen.datasets, *datasets] if datasets else None,
+            "sample_input": _json_file(sample_input),
+            "sample_output": _json_file(sample_output),
+        }
+        given = {key: value for key, value in changes.items() if value is not None}
+        if not given:
+            raise typer.BadParameter("say what to change")
+        version = client.models.update(seen.name, seen.version, etag=seen.etag, **given)
+    emit(version, f"updated {version.id}")
+
+
+@command(app, "approve")
+def approve(argument: Id = None, model_id: IdOption = None) -> None:
+    """Let a version be deployed that requires approval."""
+    with connect() as client:
+        seen = client.models.get(one_of(argument, model_id, what="NAME:VERSION"))
+        version = client.models.approve(seen.name, seen.version)
+    emit(version, f"approved {version.id}")
+
+
+@command(app, "delete")
+def delete(
+    argument: Annotated[str | None, typer.Argument(metavar="NAME[:VERSION]", help="Without a version: all.")] = None,
+    model_id: IdOption = None,
+    yes: Yes = False,
+) -> None:
+    """Delete a version, or a model with all its versions; what a service or an alias uses stays."""
+    name, _, version = one_of(argument, model_id, what="NAME[:VERSION]").partition(":")
+    what = f"{name}:{version}" if version else f"{name} with all its versions"
+    confirm(f"Delete {what}?", yes=yes)
+    with connect() as client:
+        client.models.delete(name, version or None)
+    emit({"deleted": f"{name}:{version}" if version else name}, f"deleted {what}")
+
+
+def _datasets(texts: list[str] | None) -> list[Dataset]:
+    from keelway.contracts.models import Dataset  # noqa: PLC0415  (slow to import)
+    from keelway.resources.base import checked  # noqa: PLC0415
+
+    split = [text.partition("=") for text in texts or []]
+    if bad := [text for text, equals, _ in split if not equals]:
+        raise typer.BadParameter(f"{bad[0]!r} is not scenario=id", param_hint="--dataset")
+    return [checked(Dataset, scenario=scenario, id=id_) for scenario, _, id_ in split]
+
+
+def _json_file(path: Path | None) -> Any:
+    if path is None:
+        return None
+    try:
+        return json.loads(path.read_text())
+    except ValueError as error:
+        raise InvalidInput(f"{path} is no JSON: {error}") from error
 
 
 def _requirements(cpu: float | None, memory_gb: float | None, gpu: int | None) -> ResourceRequirements | None:
@@ -121,14 +221,38 @@ def _details(version: ModelVersion) -> str:
     head = output.fields(
         id=version.id,
         state=version.state,
+        aliases=", ".join(version.aliases),
         description=version.description,
         framework=framework,
+        needs=_needs(version.resource_requirements),
         tags=version.tags,
         properties=version.properties,
-        size=output.size(version.size_bytes),
-        digest=version.digest,
+        datasets=", ".join(f"{dataset.id} ({dataset.scenario})" for dataset in version.datasets),
+        sample_input=_sample(version.sample_input),
+        sample_output=_sample(version.sample_output),
+        approval=_approval(version),
         used_by=version.used_by,
         created=f"{output.when(version.created_at)} by {version.created_by}",
+        size=f"{output.size(version.size_bytes)} in {len(version.files)} file(s)",
+        digest=version.digest,
     )
     rows = [[file.path, output.size(file.size_bytes), file.sha256] for file in version.files]
     return f"{head}\n\n{output.columns(['file', 'size', 'sha256'], rows)}"
+
+
+def _needs(requirements: ResourceRequirements | None) -> str:
+    if requirements is None:
+        return ""
+    units = {"cpu": "core(s)", "memory_gb": "GB", "gpu": "GPU(s)"}
+    return ", ".join(f"{value:g} {units[key]}" for key, value in requirements if value is not None)
+
+
+def _sample(sample: Any) -> str:
+    text = "" if sample is None else json.dumps(sample, ensure_ascii=False)
+    return text if len(text) <= _SAMPLE_SHOWN else f"{text[:_SAMPLE_SHOWN]} ... ({output.size(len(text))})"
+
+
+def _approval(version: ModelVersion) -> str:
+    if version.approved_at:
+        return f"approved {output.when(version.approved_at)} by {version.approved_by}"
+    return "required, not given yet" if version.requires_approval else ""

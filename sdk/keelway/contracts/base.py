@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, model_validator
 
 MODEL_NAME = r"^[a-zA-Z0-9][a-zA-Z0-9\-._]{0,254}$"
 SERVICE_NAME = r"^[a-z]([-a-z0-9]*[a-z0-9])?$"
@@ -18,6 +18,7 @@ Sha256 = Annotated[str, StringConstraints(pattern=SHA256)]
 TagKey = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 TagValue = Annotated[str, StringConstraints(max_length=4096)]
 MAX_TAGS = 1000
+MAX_TAGS_CHARACTERS = 64 * 1024
 UNKNOWN_NAMED = 20
 
 
@@ -27,7 +28,14 @@ def _not_too_many(tags: Any) -> Any:
     return tags
 
 
-Tags = Annotated[dict[TagKey, TagValue], BeforeValidator(_not_too_many)]
+def _not_too_long(tags: dict[str, str]) -> dict[str, str]:
+    size = sum(len(key) + len(value) for key, value in tags.items())
+    if size > MAX_TAGS_CHARACTERS:
+        raise ValueError(f"at most {MAX_TAGS_CHARACTERS} characters together, these are {size}")
+    return tags
+
+
+Tags = Annotated[dict[TagKey, TagValue], BeforeValidator(_not_too_many), AfterValidator(_not_too_long)]
 Description = Annotated[str, StringConstraints(max_length=16384)]
 
 

@@ -49,6 +49,17 @@ PROBLEMS: dict[str, ProblemType] = {
     "already-exists": ProblemType(
         409, "The name is taken", "A resource of this name exists already; `name` says which."
     ),
+    "in-use": ProblemType(
+        409, "Something still uses it", "It cannot be removed while others refer to it; `used_by` names them."
+    ),
+    "immutable": ProblemType(
+        409, "This cannot be changed", "Properties are written once: new keys may be added, old ones never changed."
+    ),
+    "approval-needed": ProblemType(
+        409,
+        "The version is not approved",
+        "It was registered so that somebody who may deploy must approve it first: `keelway model approve`.",
+    ),
     "blobs-missing": ProblemType(
         409, "Some files are not uploaded yet", "Upload the files named in `paths`, then commit again."
     ),

@@ -3,14 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from pathlib import Path
+from typing import Any, Literal, TypedDict, Unpack
 
 from keelway.contracts.files import FileEntry, checked_path
-from keelway.contracts.models import Model, ModelVersion, ModelVersionCreate, ModelVersionUpload, ResourceRequirements
+from keelway.contracts.models import (
+    Alias,
+    AliasChange,
+    AliasSet,
+    Dataset,
+    Model,
+    ModelVersion,
+    ModelVersionCreate,
+    ModelVersionUpdate,
+    ModelVersionUpload,
+    ResourceRequirements,
+)
 from keelway.downloads import download_file
 from keelway.errors import DamagedDownload, InvalidInput
-from keelway.resources.base import SLOW_ANSWER_S, Resource, checked, segment
+from keelway.resources.base import SLOW_ANSWER_S, Resource, checked, parsed, segment
 from keelway.uploads import Progress, Tally, in_parallel, manifest, model_files, send_missing
+
+OrderBy = Literal["created_at", "name", "version"]
+
+
+class Changes(TypedDict, total=False):
+    """What `update` may change."""
+
+    description: str
+    tags: dict[str, str]
+    properties: dict[str, str]
+    resource_requirements: ResourceRequirements | None
+    datasets: list[Dataset]
+    sample_input: Any
+    sample_output: Any
 
 
 class Models(Resource):
@@ -28,6 +55,10 @@ class Models(Resource):
         framework: str | None = None,
         framework_version: str | None = None,
         resource_requirements: ResourceRequirements | None = None,
+        datasets: Sequence[Dataset] = (),
+        sample_input: Any = None,
+        sample_output: Any = None,
+        requires_approval: bool = False,
         progress: Progress | None = None,
     ) -> ModelVersion:
         """A new version with the bytes of a file, or of a folder (or of some `child_paths` of it).
@@ -44,6 +75,10 @@ class Models(Resource):
             framework=framework,
             framework_version=framework_version,
             resource_requirements=resource_requirements,
+            datasets=list(datasets),
+            sample_input=sample_input,
+            sample_output=sample_output,
+            requires_approval=requires_approval,
         )
         upload = self._send(ModelVersionUpload, "POST", self._path(name, "versions"), body)
         send_missing(self._client, upload.missing, files, progress)
@@ -60,13 +95,88 @@ class Models(Resource):
         """The model itself, with its latest ready version if it has one."""
         return self._get(Model, self._path(name))
 
-    def list(self, *, name: str | None = None) -> Iterator[Model]:
-        """Models, newest first, each with its latest ready version; with `name` only that one, if it is there."""
-        return self._pages(Model, f"{self._workspace}/models", {"name": name})
+    def list(
+        self,
+        *,
+        name: str | None = None,
+        tags: Sequence[str] = (),
+        properties: Sequence[str] = (),
+        framework: str | None = None,
+        dataset: str | None = None,
+        order_by: OrderBy | None = None,
+    ) -> Iterator[Model]:
+        """Models, newest first, each with its latest ready version; the filters are about that version.
+
+        `tags` and `properties`: `key` for one that is there, `key=value` for one of that value; all must hold.
+        """
+        said = {"name": name, "tag": list(tags), "property": list(properties), "framework": framework}
+        params = {**said, "dataset": dataset, "order_by": order_by}
+        return self._pages(Model, f"{self._workspace}/models", params)
+
+    def find_versions(
+        self,
+        *,
+        name: str | None = None,
+        tags: Sequence[str] = (),
+        properties: Sequence[str] = (),
+        framework: str | None = None,
+        dataset: str | None = None,
+        latest_only: bool = False,
+        order_by: OrderBy | None = None,
+    ) -> Iterator[ModelVersion]:
+        """Versions of all models, newest first, without files and samples; filters as in `list`."""
+        said = {"name": name, "tag": list(tags), "property": list(properties), "framework": framework}
+        params = {**said, "dataset": dataset, "latest_only": latest_only or None, "order_by": order_by}
+        return self._pages(ModelVersion, f"{self._workspace}/model-versions", params)
 
     def versions(self, name: str) -> Iterator[ModelVersion]:
-        """All versions of a model, newest first."""
+        """All versions of a model, newest first, without files and samples."""
         return self._pages(ModelVersion, self._path(name, "versions"))
+
+    def update(
+        self, name: str, version: str | int = "latest", *, etag: str | None = None, **changes: Unpack[Changes]
+    ) -> ModelVersion:
+        """Say something else of a version; what is not given stays. With `etag` only while it is as it was seen.
+
+        Raises PreconditionFailed, and Immutable for a property that is written already.
+        """
+        name, version = split_reference(name, version)
+        body = checked(ModelVersionUpdate, **changes).model_dump(mode="json", exclude_unset=True)
+        headers = {"If-Match": etag} if etag else None
+        path = self._path(name, "versions", version)
+        return parsed(ModelVersion, self._client.request("PATCH", path, json=body, headers=headers))
+
+    def approve(self, name: str, version: str | int) -> ModelVersion:
+        """Let a version be deployed that requires approval."""
+        name, version = split_reference(name, version)
+        return self._send(ModelVersion, "POST", self._path(name, "versions", version, "approve"))
+
+    def delete(self, name: str, version: str | int | None = None) -> None:
+        """Delete a version, or without one the model with all its versions. Raises InUse naming who uses it."""
+        name, found = split_reference(name, version or "")
+        self._client.request("DELETE", self._path(name, "versions", found) if found else self._path(name))
+
+    def set_alias(self, name: str, alias: str, version: int | Literal["latest"]) -> Alias:
+        """Have an alias name a version from now on."""
+        body = checked(AliasSet, version=version)
+        return self._send(Alias, "PUT", self._path(name, "aliases", alias), body)
+
+    def remove_alias(self, name: str, alias: str) -> None:
+        """Take an alias away; its history stays."""
+        self._client.request("DELETE", self._path(name, "aliases", alias))
+
+    def alias(self, name: str, alias: str, *, at: datetime | None = None) -> Alias:
+        """Which version an alias names, now or `at` some time (with its zone) in the past."""
+        moment = at.isoformat() if at else None
+        return self._get(Alias, self._path(name, "aliases", alias), {"at": moment})
+
+    def aliases(self, name: str) -> Iterator[Alias]:
+        """All aliases of a model."""
+        return self._pages(Alias, self._path(name, "aliases"))
+
+    def alias_history(self, name: str, alias: str) -> Iterator[AliasChange]:
+        """Every change of an alias, newest first."""
+        return self._pages(AliasChange, self._path(name, "aliases", alias, "history"))
 
     def download(
         self,

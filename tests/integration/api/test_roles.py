@@ -10,6 +10,7 @@ LADDER = [READER, CONTRIBUTOR, DEPLOYER, ADMIN]
 W = "/v1/workspaces/{workspace}"
 OPERATION = "/v1/operations/{operation_id}"
 MODEL = W + "/models/{name}/versions"
+ALIASES = W + "/models/{name}/aliases"
 ENVIRONMENT = W + "/environments/{name}/versions"
 
 IN_WORKSPACE = {  # the lowest role for each route below a workspace
@@ -17,9 +18,19 @@ IN_WORKSPACE = {  # the lowest role for each route below a workspace
     ("GET", W + "/audit"): ADMIN,
     ("GET", W + "/models"): READER,
     ("GET", W + "/models/{name}"): READER,
+    ("DELETE", W + "/models/{name}"): CONTRIBUTOR,
+    ("GET", W + "/model-versions"): READER,
+    ("GET", ALIASES): READER,
+    ("GET", ALIASES + "/{alias}"): READER,
+    ("PUT", ALIASES + "/{alias}"): CONTRIBUTOR,
+    ("DELETE", ALIASES + "/{alias}"): CONTRIBUTOR,
+    ("GET", ALIASES + "/{alias}/history"): READER,
     ("POST", MODEL): CONTRIBUTOR,
     ("GET", MODEL): READER,
     ("GET", MODEL + "/{version}"): READER,
+    ("PATCH", MODEL + "/{version}"): CONTRIBUTOR,
+    ("DELETE", MODEL + "/{version}"): CONTRIBUTOR,
+    ("POST", MODEL + "/{version}/approve"): DEPLOYER,
     ("POST", MODEL + "/{version}/commit"): CONTRIBUTOR,
     ("GET", MODEL + "/{version}/files"): READER,
     ("GET", MODEL + "/{version}/files/{path:path}"): READER,
@@ -91,7 +102,7 @@ def everywhere(api):
 
 
 def call(http, method, path):
-    return http.request(method, path, json=BODY if method in {"POST", "PUT"} else None)
+    return http.request(method, path, json=BODY if method in {"POST", "PUT", "PATCH"} else None)
 
 
 def test_the_matrix_names_every_route():

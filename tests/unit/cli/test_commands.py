@@ -28,22 +28,23 @@ def commands(group, *words: str):
 
 
 ALL = dict(commands(typer.main.get_command(app)))
-DESTRUCTIVE = {("service", "delete"), ("operation", "cancel")}
+DESTRUCTIVE = {("model", "delete"), ("service", "delete"), ("operation", "cancel")}
 
 
 def test_the_commands_of_this_release_are_there():
     expected = """
         up demo doctor login whoami score gc scrub
         workspace create|list|show|use
-        model register|list|show|download|deploy
+        model register|list|show|update|approve|delete|download|deploy
+        model alias set|remove|list|show|history
         environment register|list|show|lock|build
         service list|show|run|logs|delete
         operation list|show|watch|logs|cancel
     """
     words = set()
     for line in expected.split("\n"):
-        noun, _, verbs = line.strip().partition(" ")
-        words |= {(noun, verb) for verb in verbs.split("|")} if "|" in verbs else {(name,) for name in line.split()}
+        *nouns, last = line.split() or [""]
+        words |= {(*nouns, verb) for verb in last.split("|")} if "|" in last else {(name,) for name in line.split()}
 
     assert set(ALL) == words
 

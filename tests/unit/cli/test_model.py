@@ -55,7 +55,8 @@ def test_list_shows_models_or_the_versions_of_one(wire, keelway):
     model = {"name": "ridge", "created_at": "2030-01-01T00:00:00Z", "latest": samples.version(FILES)}
     bare = {"name": "bare", "created_at": "2030-01-01T00:00:00Z", "latest": None}
     wire.on("GET /v1/workspaces/default/models", Answer(body={"items": [model, bare]}))
-    wire.on(f"GET {VERSIONS}", Answer(body={"items": [samples.version([], size_bytes=2_000_000)]}))
+    versions = {"items": [samples.version([], size_bytes=2_000_000)]}
+    wire.on("GET /v1/workspaces/default/model-versions", Answer(body=versions))
 
     assert [line.split()[0] for line in keelway("model", "list").stdout.splitlines()] == ["name", "ridge", "bare"]
     assert "1.9 MiB" in keelway("model", "list", "-n", "ridge").stdout

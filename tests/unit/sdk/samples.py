@@ -43,6 +43,7 @@ def version(files: list[FileEntry], *, wanted: list[MissingFile] | None = None, 
             "missing": wanted or [],
             "created_at": NOW,
             "created_by": "me",
+            "updated_at": NOW,
             "etag": '"1"',
             **fields,
         }
