@@ -12,7 +12,10 @@ from keelway.errors import InvalidInput
 
 @dataclass(frozen=True, kw_only=True)
 class InferenceSource:
-    """How a model is to be served. Paths of script and conda file are relative to `source_directory`.
+    """How a model is to be served.
+
+    `entry_script` and `conda_file` are relative to `source_directory` and lie in it; `source_directory` is relative to
+    the working directory.
 
     `environment` names a registered one (`name` or `name:version`); it and `conda_file` exclude each other. With
     neither, the script gets an environment with nothing in it but what scoring itself needs.

@@ -76,9 +76,9 @@ def model_files(path: Path, child_paths: Sequence[str] = ()) -> dict[str, Path]:
 
 
 def folder_files(
-    folder: Path, *, tops: Sequence[str] = (), skip: Callable[[str], bool] = lambda _: False
+    folder: Path, *, tops: Sequence[str] = (), skip: Callable[[Path], bool] = lambda _: False
 ) -> dict[str, Path]:
-    """Relative path -> file for all files of a folder, or of the `tops` in it; `skip` leaves out names."""
+    """Relative path -> file for all files of a folder, or of the `tops` in it; `skip` leaves some out."""
     if not folder.is_dir():
         raise InvalidInput(f"{folder} is not a folder")
     root = folder.resolve()
@@ -203,7 +203,7 @@ def _child(folder: Path, relative: str) -> Path:
     return folder / os.path.relpath(child, folder)
 
 
-def _walk(path: Path, root: Path, skip: Callable[[str], bool], inside: frozenset[Path]) -> Iterator[Path]:
+def _walk(path: Path, root: Path, skip: Callable[[Path], bool], inside: frozenset[Path]) -> Iterator[Path]:
     real = path.resolve()
     if not real.is_relative_to(root):
         raise InvalidInput(f"{path} is a link that leaves the folder (to {real}); copy the file there instead")
@@ -215,7 +215,7 @@ def _walk(path: Path, root: Path, skip: Callable[[str], bool], inside: frozenset
         raise InvalidInput(f"{path} is a link to a folder that it lies in")
     else:
         for child in sorted(path.iterdir()):
-            if not skip(child.name):
+            if not skip(child):
                 yield from _walk(child, root, skip, inside | {real})
 
 

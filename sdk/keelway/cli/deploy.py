@@ -71,13 +71,15 @@ def _start(
     source: InferenceSource,
     target: DeploymentConfig,
 ) -> ServiceHandle:
-    with steps.step("models"):  # first: a wrong name must not leave an environment behind
+    with steps.step("names and models"):  # first: a wrong name must not leave an environment behind
+        client.services.check_name(name)
         found = [client.models.get(model) for model in models]
+    with steps.step("snapshot of the source directory"):
+        snapshot = client.services.snapshot_of(source)
     with steps.step("environment"):
         environment = client.services.environment_for(name, source)
-    with steps.step("snapshot of the source directory"):
-        inference = client.services.inference_config(source, environment)
     with steps.step("request"):
+        inference = client.services.inference_config(source, snapshot=snapshot, environment=environment)
         return client.services.deploy(name, found, inference, target)
 
 

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import httpx2
 
+from keelway.contracts.base import SERVICE_NAME
 from keelway.contracts.models import ModelVersion
 from keelway.contracts.operations import Operation
+from keelway.contracts.problems import PROBLEMS
 from keelway.contracts.services import DeploymentConfig, InferenceConfig, Service, ServiceCreate
-from keelway.errors import ScoringError, Unreachable, raise_unless_succeeded
+from keelway.errors import AlreadyExists, InvalidInput, ScoringError, Unreachable, raise_unless_succeeded
 from keelway.inference import InferenceSource
 from keelway.resources.base import Resource, checked, dumped, parsed, segment
 from keelway.streams import follow_text
@@ -39,9 +42,12 @@ class Services(Resource):
         tags: dict[str, str] | None = None,
         properties: dict[str, str] | None = None,
     ) -> ServiceHandle:
-        """Bring up a service. From an InferenceSource the environment `<name>-env` and a snapshot are made first."""
+        """Bring up a service. From an InferenceSource a snapshot and the environment `<name>-env` are made first.
+
+        InvalidInput or AlreadyExists when the name cannot be had; nothing has been made then.
+        """
         if isinstance(inference, InferenceSource):
-            inference = self.inference_config(inference, self.environment_for(name, inference))
+            inference = self._made(name, inference)
         body = checked(
             ServiceCreate,
             name=name,
@@ -54,6 +60,25 @@ class Services(Resource):
         )
         return self.create(body)
 
+    def check_name(self, name: str) -> None:
+        """InvalidInput when no service may be called so, AlreadyExists when one is."""
+        if not (3 <= len(name) <= 32 and re.match(SERVICE_NAME, name)):
+            raise InvalidInput(
+                f"{name!r} is no name for a service: it needs 3 to 32 lower-case letters, digits and '-', "
+                "begins with a letter and does not end with '-'"
+            )
+        if any(found.name == name for found in self.list(name=name)):
+            kind = PROBLEMS["already-exists"]
+            detail = f"service {name} exists; delete it first or take another name"
+            raise AlreadyExists(status=kind.status, type="already-exists", title=kind.title, detail=detail)
+
+    def _made(self, name: str, source: InferenceSource) -> InferenceConfig:
+        """What the source says, made: first what leaves nothing behind when it is refused."""
+        source.check()
+        self.check_name(name)
+        snapshot = self.snapshot_of(source)
+        return self.inference_config(source, snapshot=snapshot, environment=self.environment_for(name, source))
+
     def environment_for(self, name: str, source: InferenceSource) -> str:
         """The environment that service `name` runs in: the source's own, or `<name>-env` made of its conda file."""
         source.check()
@@ -65,14 +90,17 @@ class Services(Resource):
             f"{name}-env", conda_file=conda_file, pip_requirements=pip_requirements
         ).id
 
-    def inference_config(self, source: InferenceSource, environment: str) -> InferenceConfig:
-        """The source with its directory uploaded as a snapshot."""
+    def snapshot_of(self, source: InferenceSource) -> str:
+        """The digest of its source directory, uploaded. InvalidInput when the directory's snapshot lacks the script."""
         source.check()
-        snapshot = self._client.snapshots.upload(source.source_directory)
+        return self._client.snapshots.upload(source.source_directory, needed=[source.entry_script]).digest
+
+    def inference_config(self, source: InferenceSource, *, snapshot: str, environment: str) -> InferenceConfig:
+        """The source as the API takes it: its script in this snapshot and environment."""
         return checked(
             InferenceConfig,
             entry_script=source.entry_script,
-            snapshot=snapshot.digest,
+            snapshot=snapshot,
             environment=environment,
             description=source.description,
         )

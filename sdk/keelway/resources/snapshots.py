@@ -2,21 +2,36 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from keelway.contracts.snapshots import Snapshot, SnapshotCreate, SnapshotState, SnapshotUpload
+from keelway.errors import InvalidInput
 from keelway.resources.base import SLOW_ANSWER_S, Resource, checked, segment
 from keelway.uploads import Progress, folder_files, manifest, send_missing
 
-_SKIPPED = {"__pycache__", ".git"}
+_SKIPPED = {
+    "__pycache__", ".git", ".hg", ".svn", ".mypy_cache", ".pytest_cache", ".ruff_cache", ".hypothesis", ".tox", ".nox",
+    ".ipynb_checkpoints", ".DS_Store",
+}  # fmt: skip
+_VIRTUAL_ENVIRONMENT = "pyvenv.cfg"
 
 
 class Snapshots(Resource):
     """`{w}/snapshots`."""
 
-    def upload(self, directory: str | Path, *, progress: Progress | None = None) -> Snapshot:
-        """A directory as it is now, without `.git`, `__pycache__` and `*.pyc`. Same content, same snapshot."""
+    def upload(
+        self, directory: str | Path, *, needed: Sequence[str] = (), progress: Progress | None = None
+    ) -> Snapshot:
+        """A directory as it is now. Same content, same snapshot.
+
+        Left out are virtual environments (folders that hold a `pyvenv.cfg`), `__pycache__`, `*.pyc`, `.git` and the
+        caches of tools. InvalidInput when a file that is `needed` is among those.
+        """
         files = folder_files(Path(directory), skip=_is_skipped)
+        for path in needed:
+            if Path(path).as_posix() not in files:
+                raise InvalidInput(f"{path} lies in a folder that a snapshot leaves out; move it elsewhere")
         body = checked(SnapshotCreate, files=manifest(files, progress))
         upload = self._send(SnapshotUpload, "POST", f"{self._workspace}/snapshots", body)
         if upload.state is SnapshotState.READY and not upload.missing:
@@ -31,5 +46,5 @@ class Snapshots(Resource):
         return self._get(Snapshot, f"{self._workspace}/snapshots/{segment(digest)}")
 
 
-def _is_skipped(name: str) -> bool:
-    return name in _SKIPPED or name.endswith(".pyc")
+def _is_skipped(path: Path) -> bool:
+    return path.name in _SKIPPED or path.suffix == ".pyc" or (path / _VIRTUAL_ENVIRONMENT).is_file()

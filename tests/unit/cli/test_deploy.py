@@ -46,6 +46,7 @@ def accept(wire: Wire, name: str, *outcome: Answer) -> None:
     wire.on(f"POST {W}/environments/{name}-env/versions", Answer(201, samples.environment(f"{name}-env")))
     wire.on(f"POST {W}/snapshots", Answer(201, samples.snapshot()))
     accepted = samples.service(ServiceState.TRANSITIONING, name=name)
+    wire.on(f"GET {W}/services", Answer(200, {"items": []}))
     wire.on(f"POST {W}/services", Answer(202, accepted, {"Location": f"/v1/operations/{OPERATION_ID}"}))
     wire.on(f"GET {W}/services/{name}", Answer(200, samples.service(name=name)))
     wire.on(f"GET /v1/operations/{OPERATION_ID}", *outcome)
@@ -86,6 +87,25 @@ def test_deploy_shows_each_step_and_ends_with_the_address(wire, keelway, ic):
     assert sent["models"] == ["My_Model:3"]
     assert sent["inference_config"]["entry_script"] == "deep/score.py"
     assert sent["deployment_config"] == {"compute_type": "process", "num_replicas": 1}
+
+
+def test_a_name_that_no_service_may_have_is_said_clearly(wire, keelway, ic):
+    result = keelway("model", "deploy", "-n", "My_Service", "-m", "ridge:1", "--ic", str(ic))
+
+    assert result.exit_code == 1
+    assert "'My_Service' is no name for a service" in " ".join(result.stderr.split())
+    assert not wire.of("POST")
+
+
+def test_a_name_that_is_taken_leaves_nothing_behind(wire, keelway, ic):
+    accept(wire, "ridge", Answer(body=samples.operation()))
+    wire.on(f"GET {W}/services", Answer(200, {"items": [samples.service(name="ridge")]}))
+
+    result = keelway("model", "deploy", "-m", "ridge:1", "--ic", str(ic))
+
+    assert result.exit_code == 1
+    assert "service ridge exists" in " ".join(result.stderr.split())
+    assert not wire.of("POST")
 
 
 def test_a_failed_deployment_prints_why_and_ends_with_1(wire, keelway, ic):

@@ -9,7 +9,7 @@ import pytest
 from keelway.contracts.models import ModelVersion
 from keelway.contracts.operations import OperationError, OperationState
 from keelway.contracts.services import InferenceConfig, ServiceState
-from keelway.errors import InvalidInput, OperationFailed, ScoringError, Unreachable
+from keelway.errors import AlreadyExists, InvalidInput, OperationFailed, ScoringError, Unreachable
 from keelway.inference import InferenceSource
 from tests.unit.sdk import samples
 from tests.unit.sdk.samples import OPERATION_ID, entry, missing, sha256
@@ -30,6 +30,11 @@ def source(tmp_path: Path) -> InferenceSource:
     (folder / "conda.yml").write_text("dependencies: [python=3.11]")
     (folder / "__pycache__" / "x.pyc").write_bytes(b"x")
     (folder / ".git" / "config").write_bytes(b"x")
+    (folder / "my-env" / "lib").mkdir(parents=True)
+    (folder / "my-env" / "pyvenv.cfg").write_bytes(b"home = /usr/bin")
+    (folder / "my-env" / "lib" / "module.py").write_bytes(b"x")
+    (folder / ".pytest_cache").mkdir()
+    (folder / ".pytest_cache" / "README.md").write_bytes(b"x")
     return InferenceSource(entry_script="score.py", source_directory=folder, conda_file="conda.yml")
 
 
@@ -40,6 +45,7 @@ def accept(wire: Wire, outcome: Answer) -> None:
     wire.on(f"POST {W}/snapshots", Answer(201, samples.snapshot(wanted)))
     wire.on(f"POST {W}/snapshots/{'a' * 64}/commit", Answer(200, samples.snapshot()))
     wire.on(f"PUT /v1/blobs/{sha256(SCRIPT)}", Answer(201))
+    wire.on(f"GET {W}/services", Answer(200, {"items": []}))
     wire.on(f"POST {W}/services", Answer(202, samples.service(ServiceState.TRANSITIONING), LOCATION))
     wire.on(f"GET {W}/services/ridge-svc", Answer(200, samples.service()))
     wire.on(f"GET /v1/operations/{OPERATION_ID}", outcome)
@@ -60,6 +66,47 @@ def test_deploying_makes_environment_and_snapshot_and_waits(wire, client, source
     assert created["inference_config"]["snapshot"] == "a" * 64
     manifest = wire.of("POST", f"{W}/snapshots")[0].json["files"]
     assert [file["path"] for file in manifest] == ["conda.yml", "score.py"]
+
+
+@pytest.mark.parametrize("name", ["My_Service", "ab", "9lives", "ends-", "x" * 33, ""])
+def test_a_name_that_no_service_may_have_is_refused_before_anything_is_sent(wire, client, source, name):
+    with pytest.raises(InvalidInput, match="is no name for a service: it needs 3 to 32 lower-case letters"):
+        client.services.deploy(name, ["ridge:1"], source)
+
+    assert not wire.asked
+
+
+def test_a_name_that_is_taken_is_refused_before_anything_is_made(wire, client, source):
+    wire.on(f"GET {W}/services", Answer(200, {"items": [samples.service()]}))
+
+    with pytest.raises(AlreadyExists, match="service ridge-svc exists"):
+        client.services.deploy("ridge-svc", ["ridge:1"], source)
+
+    assert not wire.of("POST")
+    assert wire.asked[0].query == "name=ridge-svc"
+
+
+def test_a_script_that_the_snapshot_leaves_out_is_refused_before_anything_is_made(wire, client, source):
+    accept(wire, Answer(body=samples.operation()))
+    hidden = InferenceSource(entry_script="my-env/lib/module.py", source_directory=source.source_directory)
+
+    with pytest.raises(InvalidInput, match="leaves out"):
+        client.services.deploy("ridge-svc", ["ridge:1"], hidden)
+
+    assert not wire.of("POST")
+
+
+def test_the_conda_file_is_looked_for_in_the_source_directory(wire, client, source, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    accept(wire, Answer(body=samples.operation()))
+    relative = InferenceSource(entry_script="score.py", source_directory="src", conda_file="conda.yml")
+
+    client.services.deploy("ridge-svc", ["ridge"], relative)
+
+    assert wire.of("POST", f"{W}/environments")[0].json["conda_file"] == "dependencies: [python=3.11]"
+    beside = InferenceSource(entry_script="score.py", source_directory="src", conda_file="src/conda.yml")
+    with pytest.raises(InvalidInput, match="does not exist"):
+        beside.check()
 
 
 def test_a_failed_deployment_raises_why(wire, client):
