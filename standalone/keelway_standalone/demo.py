@@ -6,14 +6,15 @@ import importlib.util
 import shutil
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 from keelway_standalone.background import BackgroundStack
-from keelway_standalone.errors import StartFailed
-from keelway_standalone.progress import Progress
+from keelway_standalone.errors import Refused, StartFailed
+from keelway_standalone.layout import Layout
+from keelway_standalone.progress import Steps
 
 if TYPE_CHECKING:
     from keelway import Client
@@ -25,7 +26,6 @@ MODEL = "diabetes-ridge"
 ROWS = 2
 DEPLOY_LIMIT_S = 300.0
 SCORE_LIMIT_S = 30.0
-Say = Callable[[str], None]
 
 
 class DemoFailed(Exception):  # noqa: N818
@@ -36,23 +36,36 @@ def demo(data_dir: Path | None) -> int:
     """Run it all and give the exit code. A temporary data directory is removed, unless something failed."""
     from keelway.errors import KeelwayError  # noqa: PLC0415 (only the demo and `up` need the SDK)
 
-    progress = Progress()
+    steps = Steps()
     folder = data_dir or Path(tempfile.mkdtemp(prefix="keelway-demo-")) / "data"
-    stack = BackgroundStack(folder)
     try:
-        _check_example()
-        stack.start()
-        _walk_through(stack, progress.say)
-    except (DemoFailed, StartFailed, KeelwayError, OSError) as error:
-        progress.say(f"demo failed: {type(error).__name__}: {error}")
-        progress.say(f"logs: {stack.layout.logs}")
+        _run(folder, steps)
+    except (DemoFailed, StartFailed, Refused, KeelwayError, OSError) as error:
+        for line in error.log_tail if isinstance(error, StartFailed) else []:
+            steps.note(f"| {line}")
+        steps.done(f"demo failed: {type(error).__name__}: {error}")
+        steps.note(f"logs: {Layout.at(folder).logs}")
         return 1
-    finally:
-        stack.stop()
     if data_dir is None:
         shutil.rmtree(folder.parent, ignore_errors=True)
-    progress.say("demo done: the service answered as the model does here")
+    steps.total("in all: the service answered as the model does here")
     return 0
+
+
+def _run(folder: Path, steps: Steps) -> None:
+    _check_example()
+    layout = Layout.at(folder)
+    layout.make()
+    # `up` speaks to who works with it, and of a clock of its own.
+    stack = BackgroundStack(folder, output=layout.log("up"))
+    try:
+        steps.note(f"starting a stack of its own in {layout.root}")
+        stack.start()
+        steps.done("started PostgreSQL, Redis, the S3 store, the gateway, the API, a worker and a supervisor")
+        _walk_through(stack, steps)
+    finally:
+        stack.stop()
+    steps.done("stopped everything")
 
 
 def _check_example() -> None:
@@ -62,34 +75,34 @@ def _check_example() -> None:
         raise DemoFailed("the example trains with scikit-learn: pip install scikit-learn joblib")
 
 
-def _walk_through(stack: BackgroundStack, say: Say) -> None:
+def _walk_through(stack: BackgroundStack, steps: Steps) -> None:
     from keelway import Client  # noqa: PLC0415
 
     with Client(stack.url, stack.admin_token, retry_for_s=60) as client, tempfile.TemporaryDirectory() as folder:
         model = Path(folder) / f"{MODEL}.pkl"
         _example_module().train(model)
-        say(f"trained {model.name} ({model.stat().st_size} bytes)")
+        steps.done(f"trained {model.name} ({model.stat().st_size} bytes)")
         _remove_old(client)
-        service = _deploy(client, model, say)
+        service = _deploy(client, model, steps)
         rows = _patients()
-        say(f"POST {service.scoring_uri} with {ROWS} rows")
-        _compare(_score(client, service, rows), _predict(model, rows), say)
+        _compare(_score(client, service, rows), _predict(model, rows), steps)
+        steps.done(f"scored: POST {service.scoring_uri} with {ROWS} rows")
 
 
-def _deploy(client: Client, model: Path, say: Say) -> Service:
+def _deploy(client: Client, model: Path, steps: Steps) -> Service:
     from keelway.contracts.services import InferenceConfig  # noqa: PLC0415
 
     version = client.models.register(MODEL, model, tags={"area": "demo"}, framework="ScikitLearn")
-    say(f"registered {version.id} (sha256 {version.digest[:12]}...)")
+    steps.done(f"registered {version.id} (sha256 {version.digest[:12]}...)")
     environment = client.environments.register(SERVICE, conda_file=EXAMPLE / "environment.yml")
-    say(f"registered environment {environment.id}")
+    steps.done(f"registered environment {environment.id}")
     snapshot = client.snapshots.upload(EXAMPLE)
-    say(f"uploaded snapshot {snapshot.digest[:12]}...")
+    steps.done(f"uploaded snapshot {snapshot.digest[:12]}...")
     inference = InferenceConfig(entry_script="score.py", snapshot=snapshot.digest, environment=environment.id)
     handle = client.services.deploy(SERVICE, [version], inference)
-    say(f"deploying {SERVICE}")
+    steps.note(f"deploying {SERVICE}: builds the environment at its first use")
     service = handle.wait(DEPLOY_LIMIT_S)
-    say(f"{SERVICE} is {service.state}")
+    steps.done(f"deployed {SERVICE}: it is {service.state}")
     return service
 
 
@@ -118,11 +131,11 @@ def _score(client: Client, service: Service, rows: Any) -> Sequence[float]:
             time.sleep(0.5)
 
 
-def _compare(answered: Sequence[float], expected: Any, say: Say) -> None:
+def _compare(answered: Sequence[float], expected: Any, steps: Steps) -> None:
     import numpy  # noqa: PLC0415 (comes with scikit-learn)
 
-    say(f"service answers  {[round(float(value), 6) for value in answered]}")
-    say(f"model gives here {[round(float(value), 6) for value in expected]}")
+    steps.note(f"service answers  {[round(float(value), 6) for value in answered]}")
+    steps.note(f"model gives here {[round(float(value), 6) for value in expected]}")
     if numpy.shape(answered) != numpy.shape(expected) or not numpy.allclose(answered, expected):
         raise DemoFailed("the service's answer differs from the model's")
 

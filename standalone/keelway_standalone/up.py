@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,8 +94,16 @@ async def _serve(stack: Stack, run: Run) -> None:
     if not run.services_only:
         say(f"API      {run.addresses.url}")
     say(f"gateway  {run.addresses.gateway_url}")
-    say("try `keelway whoami` in another terminal; Ctrl-C stops")
+    if not run.services_only:
+        say(f"in another terminal: {_command()} whoami")
+    say("Ctrl-C stops")
     await stack.watch()
+
+
+def _command() -> str:
+    """The command line beside this Python, by its whole path: it need not be on PATH."""
+    beside = Path(sys.executable).with_name("keelway")
+    return str(beside) if beside.exists() else "keelway"
 
 
 def _become_current(run: Run) -> None:

@@ -26,8 +26,12 @@ def add_to(app: typer.Typer) -> None:
 def up(
     data_dir: DataDir = None,
     host: Annotated[str, typer.Option("--host", help="Address the API listens on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option("--port", min=1, max=65535, help="Port of the API.")] = 7300,
-    gateway_port: Annotated[int, typer.Option("--gateway-port", min=1, max=65535, help="Port of services.")] = 7301,
+    port: Annotated[
+        int, typer.Option("--port", min=0, max=65535, help="Port of the API; 0 is any free one, which is printed.")
+    ] = 7300,
+    gateway_port: Annotated[
+        int, typer.Option("--gateway-port", min=0, max=65535, help="Port of services; 0 as above.")
+    ] = 7301,
 ) -> None:
     """Start everything on this machine; Ctrl-C stops it."""
     _run("up", data_dir=data_dir, host=host, port=port, gateway_port=gateway_port)

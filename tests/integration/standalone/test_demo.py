@@ -1,6 +1,7 @@
 """`keelway demo`, also while somebody kills its processes."""
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -25,5 +26,8 @@ def test_the_demo_scores_as_the_model_does_though_processes_are_killed(tmp_path)
 
     assert code == 0, said()
     assert "service answers" in said()
-    assert "api ended (killed by SIGKILL)" in said()
+    assert "api ended (killed by SIGKILL)" in Layout.at(data).log("up").read_text()
+    *steps, total = [float(took) for took in re.findall(r"^ *([0-9.]+) s  ", said(), flags=re.MULTILINE)]
+    assert round(sum(steps), 1) == total
+    assert "whoami" not in said(), "a hint for who stays"
     assert everything(Layout.at(data)) == []

@@ -35,6 +35,12 @@ def test_up_passes_its_options_on(standalone, keelway):
     assert standalone == [("up", {"data_dir": Path("/data"), "host": "127.0.0.1", "port": 7400, "gateway_port": 7401})]
 
 
+def test_port_0_asks_for_any_free_one(standalone, keelway):
+    keelway("up", "--port", "0", "--gateway-port", "0")
+
+    assert standalone == [("up", {"data_dir": None, "host": "127.0.0.1", "port": 0, "gateway_port": 0})]
+
+
 def test_the_exit_code_is_the_commands(standalone, keelway):
     assert keelway("demo").exit_code == 0
     assert keelway("doctor").exit_code == 1
