@@ -22,6 +22,7 @@ from keelway_api.clock import Clock
 from keelway_api.db import create_engine, create_sessions
 from keelway_api.edge import Edge
 from keelway_api.environments.router import router as environments
+from keelway_api.experiments.router import router as experiments
 from keelway_api.gateway.router import router as gateway
 from keelway_api.health.router import router as health
 from keelway_api.health.service import own_version
@@ -49,6 +50,7 @@ FEATURES = (
     workspaces,
     models,
     aliases,
+    experiments,
     snapshots,
     environments,
     services,

@@ -141,6 +141,36 @@ class ApprovalNeeded(Problem):
         super().__init__(f"{version} must be approved before it is deployed.", version=version)
 
 
+class OutputConflict(Problem):
+    """A run's output would stand in the way of another."""
+
+    type = "output-conflict"
+
+    def __init__(self, detail: str, paths: Sequence[str]) -> None:
+        super().__init__(f"{detail}.", paths=list(paths[:20]))
+
+
+class OutputNotFound(Problem):
+    """Nothing among a run's outputs has this path."""
+
+    type = "output-not-found"
+
+    def __init__(self, run: str, path: str, files: Sequence[str]) -> None:
+        listed = ", ".join(files[:5]) + (", ..." if len(files) > 5 else "")
+        has = f"{len(files)}: {listed}" if files else "none; an upload that is not committed does not count"
+        super().__init__(f"Run {run} has no output {path!r}; it has {has}.", path=path, files=list(files[:50]))
+
+
+class NoSuchChild(Problem):
+    """No child of a run is the one that was asked for."""
+
+    type = "no-such-child"
+
+    def __init__(self, detail: str, available: Sequence[str | int]) -> None:
+        offer = ", ".join(map(str, available)) or "none"
+        super().__init__(f"{detail}; there are: {offer}.", available=list(available))
+
+
 class BlobsMissing(Problem):
     """Commit was asked for, but some files were never uploaded."""
 

@@ -71,7 +71,7 @@ def text(value: Any) -> str:
 
 def number(value: Any) -> int:
     """An integer that fits a column. ValueError otherwise."""
-    if type(value) is not int or not 0 <= value < 2**31:
+    if type(value) is not int or not 0 <= value < 2**63:
         raise ValueError(value)
     return value
 

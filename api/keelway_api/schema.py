@@ -7,6 +7,7 @@ from keelway_api.audit import tables as audit
 from keelway_api.auth import tables as auth
 from keelway_api.blobs import tables as blobs
 from keelway_api.environments import tables as environments
+from keelway_api.experiments import tables as experiments
 from keelway_api.manifests import tables as manifests
 from keelway_api.models import tables as models
 from keelway_api.nodes import tables as nodes
@@ -17,8 +18,8 @@ from keelway_api.tables import Base
 from keelway_api.workspaces import tables as workspaces
 
 __all__ = [
-    "audit", "auth", "blobs", "environments", "events", "idempotency", "manifests", "metadata", "models", "nodes",
-    "operations", "outbox", "services", "snapshots", "workspaces",
+    "audit", "auth", "blobs", "environments", "events", "experiments", "idempotency", "manifests", "metadata", "models",
+    "nodes", "operations", "outbox", "services", "snapshots", "workspaces",
 ]  # fmt: skip
 
 metadata = Base.metadata

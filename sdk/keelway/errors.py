@@ -172,6 +172,18 @@ class ApprovalNeeded(ProblemError):
     """409: The version is not approved."""
 
 
+class OutputConflict(ProblemError):
+    """409: The output does not fit beside those there are."""
+
+
+class OutputNotFound(ProblemError):
+    """404: The run has no such output."""
+
+
+class NoSuchChild(ProblemError):
+    """404: No child run is the one asked for."""
+
+
 class BlobsMissing(ProblemError):
     """409: Some files are not uploaded yet."""
 

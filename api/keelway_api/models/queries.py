@@ -21,8 +21,8 @@ MAX_DIGITS = 9  # what surely fits the column
 
 SHOWN = (
     V.name, V.version, V.state, V.description, V.tags, V.properties, V.framework, V.framework_version,
-    V.resource_requirements, V.datasets, V.requires_approval, V.approved_at, V.approved_by, V.created_at, V.created_by,
-    V.updated_at,
+    V.resource_requirements, V.run, V.datasets, V.requires_approval, V.approved_at, V.approved_by, V.created_at,
+    V.created_by, V.updated_at,
 )  # fmt: skip
 FILE = func.json_build_object(
     *("path", ManifestFileTable.path),

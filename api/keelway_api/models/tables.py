@@ -45,6 +45,7 @@ class ModelVersionTable(Base):
         Index("ix_model_versions_name", "workspace_id", "name", "id"),
         Index("ix_model_versions_number", "workspace_id", "version", "id"),
         Index("ix_model_versions_framework", "workspace_id", "framework", "created_at"),
+        Index("ix_model_versions_run", "workspace_id", "run", "created_at"),
         Index("ix_model_versions_tags", "tags", postgresql_using="gin"),
         Index("ix_model_versions_properties", "properties", postgresql_using="gin"),
         Index("ix_model_versions_datasets", "datasets", postgresql_using="gin"),
@@ -63,6 +64,7 @@ class ModelVersionTable(Base):
     framework: Mapped[str | None]
     framework_version: Mapped[str | None]
     resource_requirements: Mapped[dict[str, Any] | None]
+    run: Mapped[str | None] = mapped_column(String(511))
     datasets: Mapped[list[Any]] = mapped_column(default=list)
     sample_input: Mapped[Any] = mapped_column(JSONB(none_as_null=True), nullable=True)
     sample_output: Mapped[Any] = mapped_column(JSONB(none_as_null=True), nullable=True)

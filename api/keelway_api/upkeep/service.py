@@ -19,6 +19,7 @@ from keelway_api.blobs.scrub import Checked
 from keelway_api.blobs.store import BlobStore
 from keelway_api.db import Sessions
 from keelway_api.errors import DependencyAway, is_outage
+from keelway_api.experiments import outputs
 from keelway_api.manifests import gc
 from keelway_api.models import integrity
 from keelway_api.settings import ApiSettings
@@ -68,7 +69,7 @@ class Upkeep:
     async def _abandoned(self, *, is_dry_run: bool) -> int:
         age = timedelta(seconds=self._settings.upload_keep_s)
         count = 0
-        for expire in (upload.expire, integrity.expire_uploads, snapshots.expire_uploads):
+        for expire in (upload.expire, integrity.expire_uploads, snapshots.expire_uploads, outputs.expire_uploads):
             async with self._sessions() as session:
                 count += await expire(session, age)
                 if not is_dry_run:

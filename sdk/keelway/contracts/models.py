@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
 from pydantic_core import to_json
@@ -59,10 +59,9 @@ class Dataset(Request):
 Datasets = Annotated[list[Dataset], Field(max_length=1000)]
 
 
-class ModelVersionCreate(Request):
-    """A new version: its files by digest, and what is said about it."""
+class VersionAbout(Request):
+    """What is said about a new version."""
 
-    files: ModelManifest
     description: Description = ""
     tags: Tags = Field(default_factory=dict)
     properties: Tags = Field(default_factory=dict, description="written once: never changed or removed later")
@@ -75,10 +74,16 @@ class ModelVersionCreate(Request):
     requires_approval: bool = Field(False, description="somebody who may deploy must approve it before it is deployed")
 
     @model_validator(mode="after")
-    def _version_needs_framework(self) -> ModelVersionCreate:
+    def _version_needs_framework(self) -> Self:
         if self.framework_version and not self.framework:
             raise ValueError("framework_version needs a framework")
         return self
+
+
+class ModelVersionCreate(VersionAbout):
+    """A new version: its files by digest, and what is said about it."""
+
+    files: ModelManifest
 
 
 class ModelVersionUpdate(Request):
@@ -113,6 +118,7 @@ class ModelVersion(Answer):
     sample_input: Any = None
     sample_output: Any = None
     aliases: list[str] = Field(default_factory=list)
+    run: str | None = Field(None, description="experiment/run whose outputs it was made of")
     used_by: list[str] = Field(default_factory=list, description="services with a revision that serves this version")
     requires_approval: bool = False
     approved_at: datetime | None = None

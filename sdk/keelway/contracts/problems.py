@@ -60,6 +60,20 @@ PROBLEMS: dict[str, ProblemType] = {
         "The version is not approved",
         "It was registered so that somebody who may deploy must approve it first: `keelway model approve`.",
     ),
+    "output-conflict": ProblemType(
+        409,
+        "The output does not fit beside those there are",
+        "An output never changes: its path may come again with the same bytes only. Nor may two paths be one on some "
+        "file systems, or one be the folder of the other.",
+    ),
+    "output-not-found": ProblemType(
+        404, "The run has no such output", "`files` lists what it has; a path is a file or a folder among them."
+    ),
+    "no-such-child": ProblemType(
+        404,
+        "No child run is the one asked for",
+        "A child is picked by its iteration, or as the best by a metric; `available` lists what the children have.",
+    ),
     "blobs-missing": ProblemType(
         409, "Some files are not uploaded yet", "Upload the files named in `paths`, then commit again."
     ),

@@ -11,6 +11,8 @@ W = "/v1/workspaces/{workspace}"
 OPERATION = "/v1/operations/{operation_id}"
 MODEL = W + "/models/{name}/versions"
 ALIASES = W + "/models/{name}/aliases"
+RUNS = W + "/experiments/{experiment}/runs"
+RUN = RUNS + "/{run}"
 ENVIRONMENT = W + "/environments/{name}/versions"
 
 IN_WORKSPACE = {  # the lowest role for each route below a workspace
@@ -44,6 +46,18 @@ IN_WORKSPACE = {  # the lowest role for each route below a workspace
     ("GET", ENVIRONMENT + "/{version}"): READER,
     ("GET", ENVIRONMENT + "/{version}/lock"): READER,
     ("POST", ENVIRONMENT + "/{version}/build"): CONTRIBUTOR,
+    ("GET", W + "/experiments"): READER,
+    ("POST", RUNS): CONTRIBUTOR,
+    ("GET", RUNS): READER,
+    ("GET", RUN): READER,
+    ("PATCH", RUN): CONTRIBUTOR,
+    ("POST", RUN + "/metrics"): CONTRIBUTOR,
+    ("GET", RUN + "/metrics"): READER,
+    ("POST", RUN + "/outputs"): CONTRIBUTOR,
+    ("POST", RUN + "/outputs/{upload}/commit"): CONTRIBUTOR,
+    ("GET", RUN + "/outputs"): READER,
+    ("POST", RUN + "/register"): CONTRIBUTOR,
+    ("POST", RUN + "/register-best"): CONTRIBUTOR,
     ("GET", W + "/services"): READER,
     ("POST", W + "/services"): DEPLOYER,
     ("GET", W + "/services/{name}"): READER,
