@@ -56,7 +56,8 @@ bench: setup ## measure; prints, asserts nothing
 	$(BIN)/python -m benchmarks
 
 openapi: setup ## write openapi/openapi.json anew
-	$(BIN)/python -m keelway_api.openapi > openapi/openapi.json
+	$(BIN)/python -m keelway_api.openapi > openapi/.openapi.json || { rm -f openapi/.openapi.json; exit 1; }
+	mv openapi/.openapi.json openapi/openapi.json
 
 clean: ## remove what setup made
 	rm -rf $(VENV) $(WHEELS)/*.whl

@@ -11,7 +11,7 @@ import typer
 from keelway.cli import output
 from keelway.cli.command import NameArgument, NameOption, Yes, as_json, command, confirm, connect, emit, one_of
 from keelway.cli.progress import Steps
-from keelway.errors import InvalidInput, raise_unless_succeeded
+from keelway.errors import InvalidInput, ScoringError, Unreachable, raise_unless_succeeded
 
 if TYPE_CHECKING:
     from keelway.contracts.services import Service
@@ -45,7 +45,15 @@ def run(
     """Send a request to a service and print its answer."""
     payload = _payload(body)
     with connect() as client:
-        answer = client.services.run(one_of(argument, name), payload)
+        service = client.services.get(one_of(argument, name))
+        try:
+            answer = client.services.score(service.scoring_uri, payload)
+        except (ScoringError, Unreachable):
+            if service.state != "healthy":
+                output.note(
+                    f"service {service.name} is {service.state}" + (f": {service.reason}" if service.reason else "")
+                )
+            raise
     if isinstance(answer, bytes) and not as_json():
         sys.stdout.buffer.write(answer)
         return

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
 
 from keelway.contracts.operations import Claim, ClaimRequest, Heartbeat, HeartbeatRequest, Operation, Report
 from keelway.contracts.services import Activate, PlaceReplicas, ReplicaList
@@ -23,9 +22,11 @@ class Operations(Resource):
         """The operation now, or once its etag differs from `seen` or it has ended, at the latest after `wait_s`."""
         return self._poll(Operation, _path(id), wait_s=wait_s, seen=seen)
 
-    def list(self, **filters: Any) -> Iterator[Operation]:
-        """All operations you may see, newest first."""
-        return self._pages(Operation, _PATH, filters)
+    def list(
+        self, *, workspace: str | None = None, state: str | Sequence[str] | None = None, subject: str | None = None
+    ) -> Iterator[Operation]:
+        """The operations you may see, newest first: of a workspace, in one of some states, about one subject."""
+        return self._pages(Operation, _PATH, {"workspace": workspace, "state": state, "subject": subject})
 
     def wait(
         self, id: str, timeout_s: float | None = None, on_change: Callable[[Operation], None] | None = None

@@ -56,6 +56,17 @@ def test_run_refuses_a_body_that_is_none(wire, keelway, body):
     assert not wire.asked
 
 
+def test_run_tells_why_a_service_that_is_not_healthy_does_not_answer(scoring, keelway):
+    failed = samples.service("failed", scoring_uri=f"{scoring.url}/score", reason="replica-failed: no such feature")
+    scoring.on(f"GET {SERVICE}", Answer(200, failed))
+    scoring.on("POST /score", Answer(404, {"status_code": 404, "message": "no such service"}))
+
+    result = keelway("service", "run", "ridge-svc", "-d", "{}")
+
+    assert result.exit_code == 1
+    assert "service ridge-svc is failed: replica-failed: no such feature" in " ".join(result.stderr.split())
+
+
 def test_run_tells_a_scoring_error(scoring, keelway):
     scoring.on("POST /score", Answer(500, {"status_code": 500, "message": "it broke"}))
 

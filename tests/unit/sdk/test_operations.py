@@ -20,6 +20,16 @@ DONE = Answer(body=samples.operation(steps=("build", "start")))
 STREAM = {"Content-Type": "text/event-stream"}
 
 
+def test_a_list_takes_the_filters_of_the_api_and_no_others(wire, client):
+    wire.on("GET /v1/operations", Answer(200, {"items": []}))
+
+    assert list(client.operations.list(workspace="a", state=["queued", "running"], subject="ridge")) == []
+
+    assert wire.asked[0].query == "workspace=a&state=queued&state=running&subject=ridge"
+    with pytest.raises(TypeError):
+        client.operations.list(stat="queued")
+
+
 def test_waiting_tells_every_new_state_and_ends_with_the_last(wire, client):
     wire.on(f"GET {PATH}", QUEUED, QUEUED, RUNNING, DONE)
     states: list[str] = []
