@@ -18,6 +18,7 @@ from keelway_api.auth import service as auth
 from keelway_api.auth.router import router as access
 from keelway_api.bell import Bell
 from keelway_api.blobs.store import BlobStore
+from keelway_api.blobs.turns import Turns
 from keelway_api.clock import Clock
 from keelway_api.db import create_engine, create_sessions
 from keelway_api.edge import Edge
@@ -79,9 +80,11 @@ def create_app(settings: ApiSettings) -> FastAPI:
         lifespan=_lifespan,
     )
     app.state.settings = settings
+    app.state.is_bootstrapped = False
     app.state.engine = engine
     app.state.sessions = create_sessions(engine)
     app.state.blobs = BlobStore(settings)
+    app.state.turns = Turns(settings.uploads_at_once, settings.upload_idle_s)
     app.state.bell = Bell(settings.database_url.get_secret_value())
     app.state.celery = outbox.doorbell(settings)
     Deployments(settings).register()
@@ -134,6 +137,7 @@ async def _bootstrap(app: FastAPI) -> None:
             log.warning("bootstrap waits", error=str(error).splitlines()[0])
             await asyncio.sleep(0.2)
         else:
+            app.state.is_bootstrapped = True
             return
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 
 import structlog
 from sqlalchemy import ColumnElement, func, select, text
@@ -24,7 +24,7 @@ from keelway_api.settings import ApiSettings
 log = structlog.get_logger()
 
 LOCK = 0x6B65656C  # "keel"
-RING_AGAIN_S = 10
+RING_AGAIN_S, RING_AT_LEAST_S = 10, 300
 BATCH = 200
 Task = Callable[[AsyncSession], Awaitable[None]]
 
@@ -90,10 +90,19 @@ class Clock:
             _ring_again, OperationTable.state == OperationState.QUEUED, OperationTable.rung_at < _rung_long_ago()
         )
         for task in (idempotency.forget_old, *self._tasks):
-            async with self._sessions.begin() as session:
-                await task(session)
+            await self._do(task)
         if time.monotonic() - self._ticking_since >= self._settings.lease_s:
             await self._each(_requeue_lapsed, OperationTable.lease_until < func.now())
+
+    async def _do(self, task: Task) -> None:
+        """One task in a transaction of its own: one that fails, or waits too long for a lock, stops no other."""
+        try:
+            async with self._sessions.begin() as session:
+                await task(session)
+        except Exception as error:
+            if is_outage(error):
+                raise
+            log.error("a task of the clock failed", task=getattr(task, "__name__", repr(task)), exc_info=error)
 
     async def _each(
         self, do: Callable[[AsyncSession, OperationTable], Awaitable[None]], *which: ColumnElement[bool]
@@ -146,16 +155,18 @@ async def _requeue_lapsed(session: AsyncSession, row: OperationTable) -> None:
         error = OperationError(code="worker-lost", message=message, details={"owner": row.owner})
         await service.end(session, row, OperationState.FAILED, error=error)
     else:
-        row.state, row.lease_until, row.owner = OperationState.QUEUED, None, None
+        row.state, row.lease_until, row.owner, row.rings = OperationState.QUEUED, None, None, 0
         await _ring_again(session, row)
 
 
 def _rung_long_ago() -> ColumnElement[datetime]:
-    """A doorbell can be lost between Redis and a worker."""
-    return func.now() - timedelta(seconds=RING_AGAIN_S)
+    """A doorbell can be lost between Redis and a worker; when nobody comes, it is rung ever more seldom."""
+    pause_s = func.least(RING_AGAIN_S * func.pow(2, OperationTable.rings - 1), RING_AT_LEAST_S)
+    return func.now() - pause_s * text("interval '1 second'")
 
 
 async def _ring_again(session: AsyncSession, row: OperationTable) -> None:
+    row.rings += 1
     row.rung_at = (await session.execute(select(func.now()))).scalar_one()
     await outbox.put(session, str(row.id))
     await ring(session, f"operation:{row.id}")

@@ -101,7 +101,7 @@ async def _authenticate(request: Request) -> None:
         async with request.app.state.sessions.begin() as session:
             request.state.principal = await auth.authenticate(session, request.headers.get("authorization"))
     except (DBAPIError, PoolTimeout, ConnectionError) as error:
-        if not errors.is_outage(error):
+        if not (errors.is_outage(error) or errors.is_contention(error)):
             raise
         raise errors.DependencyAway("postgres") from error
 

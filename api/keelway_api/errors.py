@@ -21,6 +21,7 @@ log = structlog.get_logger()
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_S = 1
+CONTENTION = {"55P03", "57014", "40P01", "40001"}  # lock not available, timed out, deadlock, serialization failure
 
 
 class Problem(HTTPException):
@@ -201,6 +202,24 @@ class OffsetMismatch(Problem):
         super().__init__(
             f"{received_bytes} bytes are stored; an upload does not go on at {offset}.", received_bytes=received_bytes
         )
+
+
+class UploadStalled(Problem):
+    """No byte came for too long."""
+
+    type = "upload-stalled"
+
+    def __init__(self, idle_s: float) -> None:
+        super().__init__(f"No byte came for {idle_s:g} s.", idle_s=idle_s)
+
+
+class TooBusy(Problem):
+    """Too many others do the same at this moment."""
+
+    type = "too-busy"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail, headers={"Retry-After": str(RETRY_AFTER_S)})
 
 
 class UploadTakenOver(Problem):
@@ -385,18 +404,23 @@ def _allowed(request: Request) -> list[str]:
 
 
 def is_outage(error: BaseException) -> bool:
-    """True when the database was away or too slow, as opposed to refusing what we asked."""
+    """True when the database was away, as opposed to refusing what we asked."""
     if isinstance(error, PoolTimeout | InterfaceError | ConnectionError):
         return True
     if isinstance(error, OperationalError):
-        return True
+        return not is_contention(error)
     return isinstance(error, DBAPIError) and error.connection_invalidated
+
+
+def is_contention(error: BaseException) -> bool:
+    """True when a statement waited too long, or lost against another: it may well work when it is tried again."""
+    return isinstance(error, DBAPIError) and getattr(error.orig, "sqlstate", None) in CONTENTION
 
 
 async def _on_database(request: Request, error: Exception) -> JSONResponse:
     if isinstance(error, DataError):  # NUL in a text, half a character in JSON, a number that fits no column
         return _for(request, InvalidRequest("request", "it holds a character or a number that cannot be stored"))
-    if not is_outage(error):
+    if not (is_outage(error) or is_contention(error)):
         return bug(request, error)
     log.warning("database away", error=type(error).__name__, request_id=request_id_of(request))
     return _for(request, DependencyAway("postgres"))

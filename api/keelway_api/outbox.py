@@ -12,7 +12,8 @@ import structlog
 from celery import Celery
 from kombu.exceptions import OperationalError as BrokerError
 from redis.exceptions import RedisError
-from sqlalchemy import BigInteger, Identity, delete, func, select, text, update
+from sqlalchemy import BigInteger, Identity, UniqueConstraint, delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -32,9 +33,10 @@ HIDDEN_S = 10  # a row that a dead relay had taken comes back after this
 
 
 class OutboxTable(Base):
-    """An operation whose workers are still to be told, on a queue."""
+    """An operation whose workers are still to be told, on a queue; once is enough, however often it was put there."""
 
     __tablename__ = "outbox"
+    __table_args__ = (UniqueConstraint("queue", "message"),)
 
     id: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
     queue: Mapped[str]
@@ -45,7 +47,10 @@ class OutboxTable(Base):
 
 async def put(session: AsyncSession, message: str, *, queue: str = QUEUE) -> None:
     """Send `message` on `queue` once this transaction is committed."""
-    session.add(OutboxTable(queue=queue, message=message))
+    row = insert(OutboxTable).values(queue=queue, message=message)
+    # One that a relay is just sending is sent again: its workers may have looked before this transaction.
+    again = {"next_at": func.now()}
+    await session.execute(row.on_conflict_do_update(index_elements=["queue", "message"], set_=again))
     await ring(session, "outbox")
 
 
@@ -113,7 +118,8 @@ class Relay:
         sent = [row.id for row in rows if await self._send(row.queue, row.message)]
         async with self._sessions.begin() as session:
             await forgo_sync(session)
-            await session.execute(delete(OutboxTable).where(OutboxTable.id.in_(sent)))
+            is_hidden = OutboxTable.next_at > func.now()  # else somebody put it there again meanwhile
+            await session.execute(delete(OutboxTable).where(OutboxTable.id.in_(sent), is_hidden))
             unsent = [row.id for row in rows if row.id not in set(sent)]
             await session.execute(
                 update(OutboxTable)

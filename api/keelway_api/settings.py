@@ -66,6 +66,8 @@ class ApiSettings(BaseSettings):
     clock_s: float = Field(5.0, gt=0)
     operation_deadline_s: float = Field(3600.0, gt=0)
     node_away_s: float = Field(15.0, gt=0)
+    uploads_at_once: int = Field(8, gt=0)
+    upload_idle_s: float = Field(30.0, gt=0)
     upload_keep_s: float = Field(86400.0, gt=0)
     gc_grace_s: float = Field(86400.0, ge=0)
     scrub_every_s: float = Field(30 * 86400.0, gt=0)

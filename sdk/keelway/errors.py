@@ -197,11 +197,19 @@ class DigestMismatch(ProblemError):
 
 
 class OffsetMismatch(ProblemError):
-    """An interrupted upload goes on elsewhere: `.fields["received_bytes"]` says where."""
+    """409: An interrupted upload goes on elsewhere: `.fields["received_bytes"]` says where."""
+
+
+class UploadStalled(ProblemError):
+    """408: The upload stalled."""
+
+
+class TooBusy(ProblemError):
+    """503: Too many at a time."""
 
 
 class UploadTakenOver(ProblemError):
-    """The same token sends the same bytes through another connection."""
+    """409: The same token sends the same bytes through another connection."""
 
 
 class CorruptBytes(ProblemError):

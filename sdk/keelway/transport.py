@@ -18,6 +18,7 @@ from keelway.errors import (
     OffsetMismatch,
     ProblemError,
     Unreachable,
+    UploadStalled,
     UploadTakenOver,
     from_response,
 )
@@ -28,7 +29,7 @@ Content = bytes | str | Callable[[], Iterable[bytes]]
 _CONNECT_TIMEOUT_S = 10.0
 _FIRST_PAUSE_S = 0.1
 _LONGEST_PAUSE_S = 5.0
-_HEALS = (IdempotencyInFlight, OffsetMismatch, UploadTakenOver)
+_HEALS = (IdempotencyInFlight, OffsetMismatch, UploadStalled, UploadTakenOver)
 _NEVER_HEALS = (httpx2.UnsupportedProtocol, httpx2.LocalProtocolError, httpx2.SSEError)
 
 

@@ -31,8 +31,9 @@ TIMEOUT_S = 40.0
 class Api:
     """`python -m keelway_api` beside embedded services, which a test may kill and must wait for."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, **settings: str) -> None:
         self.stack = Stack(folder, services_only=True)
+        self._settings = settings
         self.log = folder / "api.log"
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: dict[str, httpx2.Client] = {}
@@ -102,7 +103,7 @@ class Api:
             database_url=stack.postgres.url,
             redis_url=stack.redis.url,
         )
-        return {**control.api().env, **SETTINGS, **more}
+        return {**control.api().env, **SETTINGS, **self._settings, **more}
 
     def token(self, name: str) -> str:
         """A token of the settings: `admin`, `worker` or `gateway`."""

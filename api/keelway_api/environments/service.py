@@ -13,6 +13,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from keelway.contracts.access import Role
 from keelway.contracts.environments import (
     Environment,
     EnvironmentLock,
@@ -230,4 +231,4 @@ async def _expand_build(session: AsyncSession, operation: OperationTable) -> dic
     return spec.model_dump(mode="json")
 
 
-kinds.register(OperationKind.BUILD, kinds.Kind(expand=_expand_build))
+kinds.register(OperationKind.BUILD, kinds.Kind(Role.CONTRIBUTOR, expand=_expand_build))

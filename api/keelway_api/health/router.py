@@ -26,13 +26,19 @@ async def livez() -> dict[str, str]:
 
 @router.get("/readyz")
 async def readyz(request: Request, response: Response, sessions: SessionFactory) -> dict[str, Any]:
-    """It can serve: Postgres answers, 503 otherwise. Without the object store it serves all but bytes: `degraded`."""
+    """It can serve: Postgres answers, and workspace and tokens of the settings are there; 503 otherwise.
+
+    Without the object store it serves all but bytes: `degraded`.
+    """
     state = request.app.state
     found = await asyncio.gather(service.postgres(sessions), service.object_store(state.blobs))
     away = {name: wrong for name, wrong in zip(("postgres", "s3"), found, strict=True) if wrong}
     if "postgres" in away:
         response.status_code = 503
         return {"status": "away", "away": away}
+    if not state.is_bootstrapped:
+        response.status_code = 503
+        return {"status": "starting"}
     return {"status": "degraded", "away": away} if away else {"status": "ok"}
 
 

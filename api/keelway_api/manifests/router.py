@@ -13,6 +13,7 @@ from keelway.contracts.files import BlobUpload
 from keelway_api.auth.dependencies import Caller, everywhere
 from keelway_api.blobs.answers import file_response
 from keelway_api.blobs.objects import StoredFile
+from keelway_api.blobs.turns import Turns
 from keelway_api.db import Session, SessionFactory
 from keelway_api.errors import InvalidRequest, NotFound
 from keelway_api.manifests import service
@@ -34,15 +35,17 @@ async def put_blob(
     """Send the bytes of a file that an open upload of yours lists; with Content-Range, the rest of them."""
     length = request.headers.get("content-length")
     offset, size_bytes = _span(content_range) if content_range else (0, int(length) if length else None)
-    await service.receive(
-        sessions,
-        request.app.state.blobs,
-        caller,
-        sha256=sha256,
-        body=request.stream(),
-        size_bytes=size_bytes,
-        offset=offset,
-    )
+    turns: Turns = request.app.state.turns
+    async with turns.one():
+        await service.receive(
+            sessions,
+            request.app.state.blobs,
+            caller,
+            sha256=sha256,
+            body=turns.watched(request.stream()),
+            size_bytes=size_bytes,
+            offset=offset,
+        )
 
 
 @router.get("/blobs/{sha256}/upload")

@@ -25,6 +25,7 @@ from keelway_api.bell import Bell
 from keelway_api.db import Session, SessionFactory
 from keelway_api.errors import Forbidden
 from keelway_api.operations import logs, service
+from keelway_api.operations.kinds import KINDS
 from keelway_api.pagination import Paging
 
 router = APIRouter(prefix="/operations", tags=["operations"])
@@ -85,8 +86,9 @@ async def show_operation(
 async def cancel_operation(operation_id: UUID, session: Session, caller: Caller) -> Operation:
     """Ask for its end: a worker that runs it stops within seconds."""
     row = await service.find(session, caller, operation_id)
-    if not caller.may(Role.CONTRIBUTOR, row.workspace_id):
-        raise Forbidden("This needs the role contributor.")
+    role = KINDS[row.kind].role
+    if not caller.may(role, row.workspace_id):
+        raise Forbidden(f"This needs the role {role}.")
     return await service.cancel(session, caller, operation_id)
 
 

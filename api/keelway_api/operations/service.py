@@ -191,6 +191,8 @@ async def cancel(session: AsyncSession, principal: Principal, operation_id: UUID
     row = await _locked(session, operation_id)
     if row.state in TERMINAL:
         raise WrongState(f"operation {operation_id}", row.state, "an operation that has not ended")
+    if not KINDS[row.kind].is_cancellable:
+        raise WrongState(f"operation {operation_id}", f"a {row.kind}", "one of a kind that can be cancelled")
     await audit.record(
         session, principal, "operation.cancel", f"operations/{operation_id}", workspace_id=row.workspace_id
     )

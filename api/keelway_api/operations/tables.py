@@ -35,6 +35,7 @@ class OperationTable(Base):
     node: Mapped[str | None]
     lease_until: Mapped[datetime | None]
     rung_at: Mapped[datetime | None]
+    rings: Mapped[int] = mapped_column(default=1)
     deadline_at: Mapped[datetime]
     steps: Mapped[list[Any]] = mapped_column(default=list)
     result: Mapped[dict[str, Any] | None]

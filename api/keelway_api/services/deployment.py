@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from keelway.contracts.access import Role
 from keelway.contracts.operations import OperationError, OperationKind, OperationState
 from keelway.contracts.services import (
     Activate,
@@ -157,9 +158,12 @@ class Deployments:
         """Make both kinds known to operations."""
         kinds.register(
             OperationKind.DEPLOY,
-            kinds.Kind(expand=self._deploy_spec, progressed=self._progressed, ended=self._deploy_ended),
+            kinds.Kind(Role.DEPLOYER, expand=self._deploy_spec, progressed=self._progressed, ended=self._deploy_ended),
         )
-        kinds.register(OperationKind.DELETE, kinds.Kind(expand=self._delete_spec, ended=self._delete_ended))
+        kinds.register(
+            OperationKind.DELETE,
+            kinds.Kind(Role.DEPLOYER, expand=self._delete_spec, ended=self._delete_ended, is_cancellable=False),
+        )
 
     async def _deploy_spec(self, session: AsyncSession, operation: OperationTable) -> dict[str, Any]:
         revision = await session.get_one(RevisionTable, UUID(operation.spec["revision_id"]))
@@ -204,11 +208,17 @@ class Deployments:
 
     async def _delete_ended(self, session: AsyncSession, operation: OperationTable) -> None:
         owner = await queries.service_locked(session, UUID(operation.spec["service_id"]))
-        if owner is not None and operation.state == OperationState.SUCCEEDED:
+        if owner is None:
+            return
+        if operation.state == OperationState.SUCCEEDED:
             await service.remove(session, owner)
+        else:
+            owner.failure = _failure(operation)
+            await service.refresh(session, owner, self._settings)
 
 
 def _failure(operation: OperationTable) -> str:
+    what = "deployment" if operation.kind == OperationKind.DEPLOY else "deletion"
     if operation.state == OperationState.CANCELLED:
-        return "the deployment was cancelled"
-    return OperationError(**operation.error).message if operation.error else "the deployment failed"
+        return f"the {what} was cancelled"
+    return OperationError(**operation.error).message if operation.error else f"the {what} failed"

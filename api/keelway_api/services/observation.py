@@ -54,7 +54,8 @@ async def _take_over_all(session: AsyncSession, node: str, body: NodeObserved, s
         owner = await queries.service_locked(session, service_id)
         if owner is not None:
             await _take_over(session, owner, node, seen, body.generation)
-            await service.refresh(session, owner, settings)
+            if not await service.remove_if_gone(session, owner):
+                await service.refresh(session, owner, settings)
 
 
 def _differs(row: ReplicaTable, seen: ObservedReplica | None, generation: int) -> bool:

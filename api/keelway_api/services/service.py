@@ -147,7 +147,7 @@ async def delete(
     precondition.check(_etag(service))
     for operation in under_way:
         await operations.request_cancel(session, operation)
-    service.is_deleting = True
+    service.is_deleting, service.failure = True, ""
     for revision in await queries.revisions_of(session, service.id):
         revision.traffic = 0
     await unwant(session, await queries.replicas_of(session, service.id))
@@ -171,6 +171,14 @@ async def _deletion(session: AsyncSession, service: ServiceTable) -> OperationTa
         return None
     operation = await session.get(OperationTable, service.operation_id)
     return None if operation is None or OperationState(operation.state).is_terminal else operation
+
+
+async def remove_if_gone(session: AsyncSession, service: ServiceTable) -> bool:
+    """A deletion may fail, and its replicas end all the same: then the service goes once the last of them is gone."""
+    if not service.is_deleting or await _deletion(session, service) or await queries.replicas_of(session, service.id):
+        return False
+    await remove(session, service)
+    return True
 
 
 async def remove(session: AsyncSession, service: ServiceTable) -> None:

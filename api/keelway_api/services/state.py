@@ -14,7 +14,7 @@ class Seen:
 
     is_deleting: bool
     step: str | None  # of the deployment that is under way
-    failure: str  # of the last deployment
+    failure: str  # of the last deployment, or of the deletion
     has_traffic: bool
     wanted: int
     replicas: Sequence[tuple[ReplicaState, str]]
@@ -24,7 +24,8 @@ class Seen:
 def judge(seen: Seen) -> tuple[ServiceState, str]:
     """State and reason: never healthy while no replica is known to answer."""
     if seen.is_deleting:
-        return ServiceState.DELETING, "stopping its replicas"
+        why = f"its deletion failed: {seen.failure}; delete it again" if seen.failure else "stopping its replicas"
+        return ServiceState.DELETING, why
     if not seen.has_traffic:
         if seen.step is not None:
             return ServiceState.TRANSITIONING, seen.step

@@ -92,6 +92,14 @@ PROBLEMS: dict[str, ProblemType] = {
         "The upload does not go on there",
         "An interrupted upload goes on where a stored part ends; `received_bytes` says where that is.",
     ),
+    "upload-stalled": ProblemType(
+        408, "The upload stalled", "No byte came for `idle_s` seconds. What is stored is kept: go on from there."
+    ),
+    "too-busy": ProblemType(
+        503,
+        "Too many at a time",
+        "As many as this API takes at a time are under way; try again after Retry-After seconds.",
+    ),
     "upload-taken-over": ProblemType(
         409,
         "Another connection sends these bytes",

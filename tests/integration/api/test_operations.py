@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.api import LEASE_S, wait_until
+from tests.support.api import CLOCK_S, LEASE_S, wait_until
 from tests.support.attempt import Attempt, claim, lapse
 from tests.support.problems import assert_problem, paths_of
 from tests.support.registry import build, service
@@ -353,6 +353,31 @@ def test_an_operation_whose_doorbell_was_lost_is_rung_again(api, operation):
         lambda: api.sql("SELECT 1 FROM operations WHERE id = %s AND rung_at > now() - interval '1 minute'", operation),
         "it is rung again",
     )
+
+
+def test_an_operation_that_nobody_takes_is_rung_ever_more_seldom(api, operation):
+    def due(rings, ago_s):
+        api.sql("DELETE FROM outbox WHERE message = %s", operation)
+        api.sql(
+            "UPDATE operations SET rings = %s, rung_at = now() - make_interval(secs => %s) WHERE id = %s",
+            *(rings, ago_s, operation),
+        )
+        time.sleep(4 * CLOCK_S)
+        return api.sql("SELECT rings FROM operations WHERE id = %s", operation)[0]["rings"] > rings
+
+    assert [due(1, 9), due(1, 11), due(2, 11), due(2, 21), due(4, 79), due(4, 81)] == [False, True] * 3
+    assert [due(20, 290), due(20, 301)] == [False, True]
+
+
+def test_a_task_of_the_clock_that_waits_for_a_lock_holds_up_no_other(api, operation):
+    Attempt(api, operation)
+    with api.connection() as connection:
+        connection.execute("BEGIN")
+        connection.execute("LOCK TABLE idempotency_keys IN ACCESS EXCLUSIVE MODE")
+        lapse(api, operation)
+        queued = "SELECT 1 FROM operations WHERE id = %s AND state = 'queued'"
+        wait_until(lambda: api.sql(queued, operation), "the lapsed lease is seen", 15)
+        connection.execute("ROLLBACK")
 
 
 @pytest.mark.parametrize("call", ["place", "activate"])

@@ -8,6 +8,7 @@ from tests.support.api import wait_until
 from tests.support.attempt import Attempt, claim, observe, ready
 from tests.support.problems import assert_problem, paths_of
 from tests.support.registry import (
+    build,
     environment,
     manifest,
     node,
@@ -383,6 +384,51 @@ def test_an_old_observation_does_not_make_a_stopping_replica_vanish(api, w, host
     observe(api, host, generation=before)
 
     assert len(show(api, w)["replicas"]) == 1
+
+
+@pytest.fixture
+def failed_deletion(api, w, deployed):
+    """A service whose deletion has failed while its replica still runs."""
+    operation = api.admin.delete(f"{w}/services/ridge-svc").json()
+    Attempt(api, operation["id"]).end("failed", error={"code": "stuck", "message": "a replica does not end"})
+    return operation["id"]
+
+
+def test_a_deletion_that_failed_says_why_and_can_be_asked_for_again(api, w, failed_deletion):
+    found = show(api, w)
+    again = api.admin.delete(f"{w}/services/ridge-svc").json()
+
+    assert found["state"] == "deleting"
+    assert found["reason"] == "its deletion failed: a replica does not end; delete it again"
+    assert again["id"] != failed_deletion
+    assert show(api, w)["reason"] == "stopping its replicas"
+
+
+def test_a_service_whose_deletion_failed_goes_with_its_last_replica(api, w, host, failed_deletion):
+    observe(api, host)
+
+    assert_problem(api.admin.get(f"{w}/services/ridge-svc"), "not-found")
+    assert api.admin.get(f"{w}/models/ridge/versions/1").json()["used_by"] == []
+
+
+def test_a_deletion_is_not_cancelled(api, w, deployed):
+    operation = api.admin.delete(f"{w}/services/ridge-svc").json()
+
+    problem = assert_problem(api.admin.post(f"/v1/operations/{operation['id']}/cancel"), "wrong-state")
+
+    assert "cannot be cancelled" in problem["detail"] or "can be cancelled" in problem["detail"]
+    assert api.admin.get(f"/v1/operations/{operation['id']}").json()["state"] == "queued"
+
+
+@pytest.mark.parametrize(("kind", "lowest"), [("build", "contributor"), ("deploy", "deployer")])
+def test_who_may_start_an_operation_may_cancel_it(api, workspace, w, kind, lowest):
+    made = service(api, workspace)["operation"] if kind == "deploy" else build(api, workspace)
+    ladder = ["reader", "contributor", "deployer"]
+
+    for role in ladder[: ladder.index(lowest)]:
+        answer = api.as_role(role, workspace).post(f"/v1/operations/{made}/cancel")
+        assert assert_problem(answer, "forbidden")["detail"] == f"This needs the role {lowest}."
+    assert api.as_role(lowest, workspace).post(f"/v1/operations/{made}/cancel").status_code == 202
 
 
 def test_deleting_twice_is_one_deletion(api, w, deployed):

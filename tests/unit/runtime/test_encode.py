@@ -76,7 +76,11 @@ def test_what_run_returns_becomes_json(value, expected):
     assert json.loads(encode(value), parse_constant=pytest.fail) == expected
 
 
-@pytest.mark.parametrize("value", [object(), 1j, np.complex128(1), {"a": lambda: 0}, {object(): 1}], ids=repr)
+@pytest.mark.parametrize(
+    "value",
+    [object(), 1j, np.complex128(1), {"a": lambda: 0}, {object(): 1}],
+    ids=["object", "complex", "complex128", "function in a dict", "object as a key"],
+)
 def test_what_has_no_json_form_is_a_type_error(value):
     with pytest.raises(TypeError):
         encode(value)
