@@ -40,10 +40,14 @@ class BlobCache:
         missing = [digest for digest in sorted(set(digests)) if not self._node.blob(digest).is_file()]
         if not missing:
             return
+        with self._node.scratch() as scratch:
+            self._fetch_all(missing, scratch, check)
+
+    def _fetch_all(self, missing: list[str], scratch: Path, check: Check) -> None:
         abandoned = threading.Event()
         pool = ThreadPoolExecutor(max_workers=AT_ONCE)
         try:
-            waiting = {pool.submit(self._fetch_one, digest, abandoned) for digest in missing}
+            waiting = {pool.submit(self._fetch_one, digest, scratch, abandoned) for digest in missing}
             while waiting:
                 check()
                 ended, waiting = wait(waiting, timeout=CHECK_EVERY_S, return_when=FIRST_EXCEPTION)
@@ -63,9 +67,9 @@ class BlobCache:
         """Forget a blob whose bytes turned out to be damaged."""
         self._node.blob(sha256).unlink(missing_ok=True)
 
-    def _fetch_one(self, sha256: str, abandoned: threading.Event) -> None:
+    def _fetch_one(self, sha256: str, scratch: Path, abandoned: threading.Event) -> None:
         target = self._node.blob(sha256)
-        temporary = self._node.tmp / f"blob-{uuid.uuid4().hex}"
+        temporary = scratch / f"blob-{uuid.uuid4().hex}"
         try:
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._download_good(sha256, temporary, abandoned)

@@ -16,7 +16,7 @@ from keelway.errors import KeelwayError
 from keelway_workers.backoff import Backoff
 from keelway_workers.endings import how_it_ended
 from keelway_workers.failures import WorkFailed, WorkStopped
-from keelway_workers.node_dir import NodeDir
+from keelway_workers.node_dir import REMOVED, NodeDir
 from keelway_workers.probe import is_ready
 from keelway_workers.record import Record, digest_of, load_record
 from keelway_workers.replica_log import telling_tail
@@ -291,7 +291,7 @@ class Keeper:
         self._show(ReplicaState.STOPPING)
         self._target.stop(self.name, STOP_GRACE_S)
         self._last_words(self.name)
-        grave = self._node.tmp / f"removed-{uuid.uuid4().hex}"
+        grave = self._node.tmp / f"{REMOVED}{uuid.uuid4().hex}"
         if self._folder.exists():
             self._folder.rename(grave)
             shutil.rmtree(grave, ignore_errors=True)

@@ -10,12 +10,14 @@ import shutil
 import time
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 REPLICA_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._\-]{0,254}$")
 DAY_S = 86_400
+SCRATCH, LOCK = "scratch-", ".lock"
+REMOVED = "removed-"
 
 
 @dataclass(frozen=True)
@@ -41,7 +43,7 @@ class NodeDir:
 
     @property
     def tmp(self) -> Path:
-        """Half-written files; whatever is older than a day belongs to nobody."""
+        """Half-written files, in scratch folders, and what is being removed."""
         return self.root / "tmp"
 
     def blob(self, sha256: str) -> Path:
@@ -65,15 +67,50 @@ class NodeDir:
         for folder in (self.root, self.environments, self.replicas, self.tmp, self.root / "blobs"):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
+    @contextmanager
+    def scratch(self) -> Iterator[Path]:
+        """A folder for half-written files, removed afterwards, or by `sweep_tmp` when this process was killed.
+
+        It is owned by a lock and not by a pid: processes of one node may live in several containers.
+        """
+        folder = self.tmp / f"{SCRATCH}{uuid.uuid4().hex}"
+        owned = folder.with_name(folder.name + LOCK)
+        with lock(owned, wait=False):
+            folder.mkdir(mode=0o700)
+            try:
+                yield folder
+            finally:
+                shutil.rmtree(folder, ignore_errors=True)
+                owned.unlink(missing_ok=True)
+
     def sweep_tmp(self) -> None:
-        """Remove what interrupted downloads left behind a day ago or earlier."""
-        for path in self.tmp.iterdir():
-            if time.time() - path.lstat().st_mtime < DAY_S:
-                continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink(missing_ok=True)
+        """Remove what killed processes left behind: scratch folders without an owner, anything older than a day."""
+        for path in list(self.tmp.iterdir()):
+            if path.name.startswith(SCRATCH) and path.is_dir():
+                _remove_unowned(path)
+            elif path.name.startswith(REMOVED) or _is_old(path):
+                _remove(path)
+
+
+def _remove_unowned(scratch: Path) -> None:
+    owned = scratch.with_name(scratch.name + LOCK)
+    with suppress(Locked), lock(owned, wait=False):
+        shutil.rmtree(scratch, ignore_errors=True)
+        owned.unlink(missing_ok=True)
+
+
+def _is_old(path: Path) -> bool:
+    try:
+        return time.time() - path.lstat().st_mtime >= DAY_S
+    except FileNotFoundError:  # another process sweeps too
+        return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, text: str) -> None:

@@ -17,8 +17,10 @@ from keelway_workers.app import RING, SHARED_QUEUE, create_app, node_queue
 from keelway_workers.build import build
 from keelway_workers.delete import delete
 from keelway_workers.deploy import deploy
+from keelway_workers.environments import sweep_environments
 from keelway_workers.launch import PR_SET_PDEATHSIG
 from keelway_workers.node import Node
+from keelway_workers.node_dir import NodeDir
 from keelway_workers.operation import Handler, run_operation
 from keelway_workers.settings import WorkerSettings
 from keelway_workers.subtree import end_abandoned
@@ -32,6 +34,7 @@ def run_worker(settings: WorkerSettings) -> int:
     """Work until a signal ends it; the exit code."""
     app = worker_app(settings)
     end_abandoned()
+    _sweep(NodeDir(settings.node_dir))
     Watchdog(app, [SHARED_QUEUE, node_queue(settings.node_name)], settings.worker_concurrency).install()
     # Celery's answer to root is for those who accept pickle; this one accepts JSON only.
     warnings.filterwarnings("ignore", message=".*superuser privileges.*")
@@ -48,6 +51,13 @@ def run_worker(settings: WorkerSettings) -> int:
         ]
     )
     return 0
+
+
+def _sweep(node: NodeDir) -> None:
+    """Remove what downloads and builds of killed workers left half-written."""
+    node.make()
+    node.sweep_tmp()
+    sweep_environments(node)
 
 
 def worker_app(settings: WorkerSettings) -> Celery:

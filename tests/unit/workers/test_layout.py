@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import errno
+import subprocess
+import sys
 
 import pytest
 
@@ -130,6 +132,25 @@ def test_a_full_disk_is_named_and_leaves_no_part_behind(root, spec, node, monkey
         lay_out(root, spec, node.cache, check=go_on)
 
     assert failed.value.code == "disk-full"
+    assert not list(node.dir.tmp.iterdir())
+
+
+def test_a_sweep_removes_what_a_killed_process_left_and_nothing_that_is_in_use(node):
+    program = (
+        "import os, pathlib, sys; from keelway_workers.node_dir import NodeDir\n"
+        "with NodeDir(pathlib.Path(sys.argv[1])).scratch() as scratch:\n"
+        "    (scratch / 'blob').write_bytes(b'half'); os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", program, str(node.dir.root)], check=False)
+    (node.dir.tmp / "removed-1").mkdir()
+    (left,) = [path for path in node.dir.tmp.glob("scratch-*") if path.is_dir()]
+
+    with node.dir.scratch() as ours:
+        node.dir.sweep_tmp()
+
+        assert ours.is_dir()
+        assert not left.exists()
+        assert not (node.dir.tmp / "removed-1").exists()
     assert not list(node.dir.tmp.iterdir())
 
 
