@@ -7,6 +7,8 @@ PYTHON ?= $(shell for name in python3.12 python3.11 python3 python python3.13 py
 VENV := .venv
 BIN := $(VENV)/bin
 WHEELS := workers/keelway_workers/wheels
+# Each has a stack of its own; they mostly wait, so that two need not more than two cores.
+TESTS_AT_ONCE ?= 2
 UV_VERSION := 0.13.9
 # Replicas and children start from bytecode; compiling it again at every start costs seconds.
 unexport PYTHONDONTWRITEBYTECODE
@@ -39,7 +41,7 @@ doctor: setup ## versions, durability settings, invariants
 	$(BIN)/keelway doctor
 
 test: setup ## the whole test suite
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TESTS_AT_ONCE) --dist loadfile $(PYTEST_ARGS)
 
 check: setup ## all static checks
 	$(BIN)/ruff format --check .

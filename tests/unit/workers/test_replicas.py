@@ -353,7 +353,7 @@ def test_the_environment_of_a_replica_is_ours_alone(plane, settings, running):
 
 
 def test_a_start_without_room_is_tried_again(plane, settings, running, monkeypatch):
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise WorkFailed("disk-full", "the node has no disk space left")
 
     monkeypatch.setattr("keelway_workers.targets.process.lay_out", full)
