@@ -16,6 +16,7 @@ from keelway.errors import KeelwayError
 from keelway.resources.access import Tokens, Workspaces
 from keelway.resources.base import LONG_POLL_MARGIN_S, parsed
 from keelway.resources.environments import Environments
+from keelway.resources.experiments import Experiments, Runs
 from keelway.resources.models import Models
 from keelway.resources.nodes import Blobs, Gateway, Nodes
 from keelway.resources.operations import Operations
@@ -54,6 +55,8 @@ class Client:
             url, token, http=http or httpx2.Client(), retry_for_s=retry_for_s, timeout_s=timeout_s
         )
         self.models = Models(self)
+        self.experiments = Experiments(self)
+        self.runs = Runs(self)
         self.snapshots = Snapshots(self)
         self.environments = Environments(self)
         self.services = Services(self)

@@ -21,6 +21,7 @@ from keelway.cli import (
     upkeep,
     workspace,
 )
+from keelway.cli import run as run_commands
 
 # Typer gives it no public name, and where it lives differs between its releases.
 _UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
@@ -34,7 +35,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for noun in (model, environment, service, operation, workspace):
+for noun in (model, run_commands, environment, service, operation, workspace):
     app.add_typer(noun.app)
 for part in (stack, login, score, upkeep):
     part.add_to(app)

@@ -28,7 +28,7 @@ IdOption = Annotated[str | None, typer.Option("--model-id", "-i", help="The same
 def register(
     *,
     name: Annotated[str, typer.Option("-n", "--name", help="Name of the model.")],
-    path: Annotated[Path, typer.Option("-p", "--model-path", "--path", help="A file or a folder.")],
+    path: Annotated[Path | None, typer.Option("-p", "--model-path", "--path", help="A file or a folder.")] = None,
     child_path: Annotated[list[str] | None, typer.Option("--child-path", help="Only this part of the folder.")] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", metavar="K=V")] = None,
     property_: Annotated[list[str] | None, typer.Option("--property", metavar="K=V")] = None,
@@ -44,28 +44,33 @@ def register(
     requires_approval: Annotated[
         bool, typer.Option("--requires-approval", help="Somebody who may deploy must approve it first.")
     ] = False,
+    asset_path: Annotated[
+        str | None, typer.Option("--asset-path", help="Instead of -p: a file or folder among a run's outputs.")
+    ] = None,
+    experiment: Annotated[
+        str | None, typer.Option("-e", "--experiment-name", "--experiment", help="Of the run of --asset-path.")
+    ] = None,
+    run: Annotated[str | None, typer.Option("-r", "--run-id", "--run", help="The run of --asset-path.")] = None,
 ) -> None:
-    """Register a file or a folder as a new version of a model."""
-    said = {
+    """Register a file, a folder, or what a run left, as a new version of a model."""
+    said: dict[str, Any] = {
+        "description": description,
+        "framework": framework,
+        "framework_version": framework_version,
+        "resource_requirements": _requirements(cpu, memory_gb, gpu),
+        "requires_approval": requires_approval,
         "tags": pairs(tag, option="--tag"),
         "properties": pairs(property_, option="--property"),
         "datasets": _datasets(dataset),
         "sample_input": _json_file(sample_input),
         "sample_output": _json_file(sample_output),
     }
+    source = _source(path, child_path, asset_path, experiment, run)
     with connect() as client, Transfer() as transfer:
-        version = client.models.register(
-            name,
-            path,
-            child_paths=child_path or (),
-            description=description,
-            framework=framework,
-            framework_version=framework_version,
-            resource_requirements=_requirements(cpu, memory_gb, gpu),
-            requires_approval=requires_approval,
-            progress=transfer,
-            **said,
-        )
+        if isinstance(source, Path):
+            version = client.models.register(name, source, child_paths=child_path or (), progress=transfer, **said)
+        else:
+            version = client.runs.register(*source, name, asset_path, **said)
     emit(version, f"registered {version.id} ({len(version.files)} file(s), {output.size(version.size_bytes)})")
 
 
@@ -173,6 +178,17 @@ def delete(
     emit({"deleted": f"{name}:{version}" if version else name}, f"deleted {what}")
 
 
+def _source(
+    path: Path | None, child_path: list[str] | None, asset_path: str | None, experiment: str | None, run: str | None
+) -> Path | tuple[str, str]:
+    """What is registered: a path of this machine, or outputs of a run, which is (experiment, id)."""
+    if path is not None and asset_path is None and experiment is None and run is None:
+        return path
+    if path is None and not child_path and experiment and run:
+        return experiment, run
+    raise typer.BadParameter("give --path, or --experiment-name and --run-id with an --asset-path")
+
+
 def _datasets(texts: list[str] | None) -> list[Dataset]:
     from keelway.contracts.models import Dataset  # noqa: PLC0415  (slow to import)
     from keelway.resources.base import checked  # noqa: PLC0415
@@ -231,6 +247,7 @@ def _details(version: ModelVersion) -> str:
         sample_input=_sample(version.sample_input),
         sample_output=_sample(version.sample_output),
         approval=_approval(version),
+        run=version.run,
         used_by=version.used_by,
         created=f"{output.when(version.created_at)} by {version.created_by}",
         size=f"{output.size(version.size_bytes)} in {len(version.files)} file(s)",

@@ -37,6 +37,7 @@ def test_the_commands_of_this_release_are_there():
         workspace create|list|show|use
         model register|list|show|update|approve|delete|download|deploy
         model alias set|remove|list|show|history
+        run create|list|show|upload|metric|finish|register-best
         environment register|list|show|lock|build
         service list|show|run|logs|delete
         operation list|show|watch|logs|cancel
@@ -131,6 +132,11 @@ def test_what_the_file_system_refuses_is_an_error_like_any_other(keelway, tmp_pa
         ("model", "register", "-n", "x"),
         ("model", "register", "-n", "x", "-p", "y", "--tag", "novalue"),
         ("model", "register", "-n", "x", "-p", "y", "--tag", "a=1", "--tag", "a=2"),
+        ("model", "register", "-n", "x", "-p", "y", "-e", "e", "-r", "r"),
+        ("model", "register", "-n", "x", "--asset-path", "y", "-e", "e"),
+        ("run", "create"),
+        ("run", "finish", "-e", "e", "-r", "r", "--state", "running"),
+        ("run", "metric", "-e", "e", "-r", "r", "auc=high"),
         ("operation", "list", "--state", "nonsense"),
         ("service", "logs", "x", "-f", "--json"),
         ("environment", "register", "x"),

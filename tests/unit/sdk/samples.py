@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from keelway.contracts.environments import EnvironmentVersion
+from keelway.contracts.experiments import OutputsState, OutputsUpload, Run, RunState
 from keelway.contracts.files import FileEntry, MissingFile
 from keelway.contracts.models import ModelVersionUpload, VersionState
 from keelway.contracts.operations import Operation, OperationError, OperationKind, OperationState, Step
@@ -120,4 +121,21 @@ def service(state: ServiceState = ServiceState.HEALTHY, **fields: Any) -> dict[s
             "etag": '"1"',
             **fields,
         }
+    ).model_dump(mode="json")
+
+
+def run(state: RunState = RunState.RUNNING, **fields: Any) -> dict[str, Any]:
+    said = {"id": "r1", "experiment": "exp", "state": state, "created_at": NOW, "created_by": "me", "etag": '"1"'}
+    return Run(**{**said, **fields}).model_dump(mode="json")
+
+
+def outputs(wanted: list[MissingFile] | None = None) -> dict[str, Any]:
+    return OutputsUpload(
+        id=OPERATION_ID,
+        run="exp/r1",
+        state=OutputsState.UPLOADING if wanted else OutputsState.READY,
+        size_bytes=1,
+        missing=wanted or [],
+        created_at=NOW,
+        created_by="me",
     ).model_dump(mode="json")
