@@ -31,6 +31,7 @@ MAX_JSON_BYTES = 2**20
 CLIENT_LEFT = 499  # for log and metrics only: nobody reads the answer
 MAX_MANIFEST_BYTES = 48 * 2**20  # 100,000 files
 MANIFESTS = re.compile(r"/v1/workspaces/[^/]+/(models/[^/]+/versions|snapshots|experiments/[^/]+/runs/[^/]+/outputs)")
+FORMS = re.compile(r"/v1/workspaces/[^/]+/models/[^/]+/versions:upload")
 LOGS = re.compile(r"/v1/(nodes/[^/]+/(logs|observed)|operations/[^/]+/reports)")
 MAX_LOG_BYTES = 8 * 2**20
 BLOBS = re.compile(r"/v1/blobs/[0-9a-f]+")
@@ -81,7 +82,7 @@ class Edge:
             path = request.scope["path"]
             if not PUBLIC.fullmatch(path):
                 await _authenticate(request)
-            receive = _limited(request, _limit_of(path, self._settings.max_file_bytes))
+            receive = _limited(request, _limit_of(path, self._settings))
         except Problem as problem:
             request_id = request.scope["state"]["request_id"]
             answer = errors.answer(problem, instance=request.scope["path"], request_id=request_id)
@@ -106,12 +107,14 @@ async def _authenticate(request: Request) -> None:
         raise errors.DependencyAway("postgres") from error
 
 
-def _limit_of(path: str, max_file_bytes: int) -> int:
+def _limit_of(path: str, settings: ApiSettings) -> int:
     if MANIFESTS.fullmatch(path):
         return MAX_MANIFEST_BYTES
     if LOGS.fullmatch(path):
         return MAX_LOG_BYTES
-    return max_file_bytes if BLOBS.fullmatch(path) else MAX_JSON_BYTES
+    if FORMS.fullmatch(path):
+        return settings.max_form_bytes
+    return settings.max_file_bytes if BLOBS.fullmatch(path) else MAX_JSON_BYTES
 
 
 def _limited(request: Request, limit: int) -> Receive:

@@ -71,6 +71,7 @@ class ApiSettings(BaseSettings):
     upload_keep_s: float = Field(86400.0, gt=0)
     gc_grace_s: float = Field(86400.0, ge=0)
     scrub_every_s: float = Field(30 * 86400.0, gt=0)
+    max_form_bytes: int = Field(2**30, gt=0)
     max_file_bytes: int = Field(64 * 2**30, gt=0)
     status_file: Path | None = None
 

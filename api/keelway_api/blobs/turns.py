@@ -7,6 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 
 import anyio
+from starlette.types import Message, Receive
 
 from keelway_api.errors import TooBusy, UploadStalled
 
@@ -31,6 +32,18 @@ class Turns:
             yield
         finally:
             self._limiter.release_on_behalf_of(borrower)
+
+    def heard(self, receive: Receive) -> Receive:
+        """The same messages. Raises UploadStalled when the next one does not come in time."""
+
+        async def patient() -> Message:
+            try:
+                async with asyncio.timeout(self._idle_s):
+                    return await receive()
+            except TimeoutError as error:
+                raise UploadStalled(self._idle_s) from error
+
+        return patient
 
     async def watched(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         """The same chunks. Raises UploadStalled when the next one does not come in time."""

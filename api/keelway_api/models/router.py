@@ -21,12 +21,32 @@ from keelway_api.db import Session, SessionFactory
 from keelway_api.errors import NotFound
 from keelway_api.idempotency import Once
 from keelway_api.manifests import service as manifests
-from keelway_api.models import changes, listing, queries, service
+from keelway_api.models import changes, form, listing, queries, service
 from keelway_api.models.listing import VersionQuery
 from keelway_api.pagination import Paging
 from keelway_api.preconditions import Precondition
 
 router = APIRouter(prefix="/workspaces/{workspace}", tags=["models"])
+FORM = {
+    "requestBody": {
+        "required": True,
+        "content": {
+            "multipart/form-data": {
+                "schema": {
+                    "type": "object",
+                    "required": ["file"],
+                    "properties": {
+                        "file": {"type": "array", "items": {"type": "string", "format": "binary"}},
+                        "about": {
+                            "type": "string",
+                            "description": "JSON: the fields of ModelVersionCreate but its files",
+                        },
+                    },
+                }
+            }
+        },
+    }
+}
 Name = Annotated[str, Path(pattern=MODEL_NAME)]
 
 
@@ -64,6 +84,12 @@ async def open_version(
 ) -> Response:
     """Open a version: the answer says where to PUT each blob that is missing."""
     return await once.answer(session, 201, lambda: service.open_version(session, scope, name, body))
+
+
+@router.post("/models/{name}/versions:upload", status_code=201, openapi_extra=FORM)
+async def upload_version(name: Name, scope: Contributor, request: Request) -> ModelVersion:
+    """Register files in one request: parts `file`, named by their paths, and `about`, JSON of what is said of them."""
+    return await form.register(request, scope, name)
 
 
 @router.post("/models/{name}/versions/{version}/commit")

@@ -29,6 +29,7 @@ IN_WORKSPACE = {  # the lowest role for each route below a workspace
     ("GET", ALIASES + "/{alias}/history"): READER,
     ("POST", MODEL): CONTRIBUTOR,
     ("GET", MODEL): READER,
+    ("POST", MODEL + ":upload"): CONTRIBUTOR,
     ("GET", MODEL + "/{version}"): READER,
     ("PATCH", MODEL + "/{version}"): CONTRIBUTOR,
     ("DELETE", MODEL + "/{version}"): CONTRIBUTOR,
