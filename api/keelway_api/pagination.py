@@ -71,6 +71,13 @@ def text(value: Any) -> str:
 
 def number(value: Any) -> int:
     """An integer that fits a column. ValueError otherwise."""
+    if type(value) is not int or not 0 <= value < 2**31:
+        raise ValueError(value)
+    return value
+
+
+def row_number(value: Any) -> int:
+    """An integer that fits a column of ids. ValueError otherwise."""
     if type(value) is not int or not 0 <= value < 2**63:
         raise ValueError(value)
     return value

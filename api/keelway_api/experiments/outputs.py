@@ -125,3 +125,11 @@ async def expire_uploads(session: AsyncSession, age: timedelta) -> int:
     await session.execute(delete(RunOutputsTable).where(RunOutputsTable.id.in_([row.id for row in rows])))
     await session.execute(delete(ManifestTable).where(ManifestTable.id.in_([row.manifest_id for row in rows])))
     return len(rows)
+
+
+async def used_by(session: AsyncSession, digests: Sequence[str]) -> dict[str, list[str]]:
+    """'workspace/experiment/run path' of every output, by the digest of its bytes."""
+    found: dict[str, list[str]] = {}
+    for sha256, file in await queries.outputs_with(session, digests) if digests else ():
+        found.setdefault(sha256, []).append(file)
+    return found

@@ -15,6 +15,7 @@ from keelway.contracts.files import FileEntry
 from keelway_api.errors import NotFound
 from keelway_api.experiments.tables import ExperimentTable, RunMetricTable, RunOutputsTable, RunTable
 from keelway_api.manifests.tables import ManifestFileTable, ManifestTable
+from keelway_api.workspaces.tables import WorkspaceTable
 
 ParentTable = aliased(RunTable)
 RunRow = tuple[RunTable, str, str | None]
@@ -106,6 +107,23 @@ async def outputs(session: AsyncSession, run_id: UUID) -> list[FileEntry]:
     )
     rows = await session.execute(wanted)
     return [FileEntry(path=row.path, size_bytes=row.size_bytes, sha256=row.sha256) for row in rows]
+
+
+async def outputs_with(session: AsyncSession, digests: Sequence[str]) -> Sequence[tuple[str, str]]:
+    """Digest and 'workspace/experiment/run path' of every output with these bytes."""
+    file = ManifestFileTable
+    names = (WorkspaceTable.name, "/", ExperimentTable.name, "/", RunTable.name, " ", file.path)
+    wanted = (
+        select(file.sha256, func.concat(*names).label("file"))
+        .distinct()
+        .join(RunOutputsTable, RunOutputsTable.manifest_id == file.manifest_id)
+        .join(RunTable, RunTable.id == RunOutputsTable.run_id)
+        .join(ExperimentTable, ExperimentTable.id == RunTable.experiment_id)
+        .join(WorkspaceTable, WorkspaceTable.id == ExperimentTable.workspace_id)
+        .where(file.sha256.in_(digests), RunOutputsTable.state == OutputsState.READY)
+        .order_by("file")
+    )
+    return (await session.execute(wanted)).tuples().all()
 
 
 async def upload(

@@ -28,7 +28,7 @@ from keelway_api.auth.dependencies import Contributor, Reader
 from keelway_api.db import Session, SessionFactory
 from keelway_api.experiments import outputs, register, service
 from keelway_api.idempotency import Once
-from keelway_api.pagination import Paging
+from keelway_api.pagination import Paging, row_number
 from keelway_api.preconditions import Precondition
 from keelway_api.query import NameFilter
 
@@ -121,8 +121,9 @@ async def list_metrics(
     experiment: ExperimentName, run: RunId, scope: Reader, session: Session, paging: Paging, name: NameFilter = None
 ) -> Page[Metric]:
     """Every value of every metric, in the order of the reports."""
+    cursor = paging.after(row_number)
     rows = await service.list_metrics(
-        session, scope, experiment, run, metric=name, after=paging.after_int(), limit=paging.limit + 1
+        session, scope, experiment, run, metric=name, after=cursor[0] if cursor else None, limit=paging.limit + 1
     )
     page = paging.page(rows, lambda row: row[0])
     return Page(items=[metric for _, metric in page.items], next_page_token=page.next_page_token)

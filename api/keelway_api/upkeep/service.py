@@ -138,9 +138,15 @@ class Upkeep:
 
 async def _damaged(session: AsyncSession, checked: Sequence[Checked]) -> list[DamagedBlob]:
     found = {blob.sha256: blob for blob in checked if blob.damage}
-    used_by = await integrity.used_by(session, list(found))
+    versions = await integrity.used_by(session, list(found))
+    runs = await outputs.used_by(session, list(found))
     return [
-        DamagedBlob(sha256=sha256, size_bytes=blob.size_bytes, damage=blob.damage, used_by=used_by.get(sha256, []))
+        DamagedBlob(
+            sha256=sha256,
+            size_bytes=blob.size_bytes,
+            damage=blob.damage,
+            used_by=[*versions.get(sha256, []), *runs.get(sha256, [])],
+        )
         for sha256, blob in found.items()
         if blob.damage
     ]

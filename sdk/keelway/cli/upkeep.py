@@ -68,7 +68,7 @@ def _damages(damaged: list[DamagedBlob]) -> list[str]:
     return [
         f"DAMAGED  {file} (sha256 {blob.sha256}) {blob.damage.text}"
         for blob in damaged
-        for file in blob.used_by or ["no version's file"]
+        for file in blob.used_by or ["no file of a version or a run"]
     ]
 
 

@@ -10,6 +10,7 @@ import pytest
 from tests.support.objects import keys_of, remove, write
 from tests.support.problems import assert_problem
 from tests.support.registry import manifest, open_version, register, send, sha256, unique_bytes
+from tests.support.runs import outputs, run
 from tests.support.stack import until
 
 
@@ -127,6 +128,20 @@ def test_an_upload_that_nobody_goes_on_with_is_given_up_and_its_number_stays_use
 
     assert_problem(api.admin.get(f"{w}/models/slow/versions/1"), "not-found")
     assert register(api.admin, w, "slow", {"m.pkl": data})["version"] == 2
+
+
+def test_damage_to_what_a_run_left_is_told_as_well(api, w):
+    made = run(api.admin, w, id="r1")
+    data = unique_bytes()
+    for files in ({"outputs/m.pkl": data}, {"outputs/m.pkl": data, "b.txt": b"x"}):
+        outputs(api.admin, w, made, files)
+    key = remove(api.stack.s3, sha256(data))
+
+    damaged = scrub(api)
+    write(api.stack.s3, key, data)
+
+    assert damaged[sha256(data)]["used_by"] == [f"{w.rsplit('/', 1)[1]}/exp/r1 outputs/m.pkl"]
+    assert sha256(data) not in scrub(api)
 
 
 def test_what_is_damaged_is_told_marked_and_mended(api, w):
