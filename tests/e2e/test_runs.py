@@ -39,6 +39,7 @@ def test_what_a_run_left_becomes_a_model(keelway, run, tmp_path):
     weights = tmp_path / "got" / "best_model" / "weights.bin"
     assert weights.read_bytes() == (tmp_path / "best_model" / "weights.bin").read_bytes()
     assert f"{run[1]}/r1" in keelway("model", "show", version["id"]).stdout
+    assert [found["id"] for found in keelway.json("model", "list", "--run", f"{run[1]}/r1")] == [version["id"]]
 
 
 def test_what_a_run_has_not_is_answered_with_what_it_has(keelway, run):

@@ -35,6 +35,7 @@ class VersionQuery:
         tag: Pairs = [],  # noqa: B006 - FastAPI reads it, nobody changes it
         property: Pairs = [],  # noqa: B006
         framework: Text = None,
+        run: Text = None,
         dataset: Text = None,
         latest_only: bool = False,
         order_by: Literal["created_at", "name", "version"] = "created_at",
@@ -50,6 +51,8 @@ class VersionQuery:
         ]
         if framework is not None:
             self.said.append(V.framework == framework)
+        if run is not None:
+            self.said.append(V.run == run)
         if dataset is not None:
             self.said.append(V.datasets.contains([{"id": dataset}]))
 

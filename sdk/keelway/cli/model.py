@@ -80,13 +80,14 @@ def list_(
     tag: Annotated[list[str] | None, typer.Option("--tag", metavar="K[=V]", help="Only with this tag.")] = None,
     property_: Annotated[list[str] | None, typer.Option("--property", metavar="K[=V]")] = None,
     framework: Annotated[str | None, typer.Option("--framework")] = None,
+    run: Annotated[str | None, typer.Option("--run", metavar="EXPERIMENT/RUN", help="Versions made of it.")] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", metavar="ID", help="Only with this dataset.")] = None,
     all_versions: Annotated[bool, typer.Option("--all-versions", help="Every version of every model.")] = False,
 ) -> None:
-    """List models with their latest version, or all versions of one."""
-    said = {"tags": tag or (), "properties": property_ or (), "framework": framework, "dataset": dataset}
+    """List models with their latest version, or all versions of one, or of a run."""
+    said = {"tags": tag or (), "properties": property_ or (), "framework": framework, "run": run, "dataset": dataset}
     with connect() as client:
-        if name or all_versions:
+        if name or all_versions or run:
             versions = list(client.models.find_versions(name=name, **said))
             if name and not versions:
                 client.models.model(name)  # tells a model that has none such from one that is not there

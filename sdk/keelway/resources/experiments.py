@@ -155,7 +155,7 @@ class Runs(Resource):
         `model_path` with or without `outputs/`; the model's name when it is not given.
         """
         body = checked(RunRegister, name=name, model_path=model_path, **about)
-        return self._send(ModelVersion, "POST", self._path(experiment, run, "register"), body)
+        return self._send(ModelVersion, "POST", self._path(experiment, run, "register"), body, timeout_s=SLOW_ANSWER_S)
 
     def register_best(
         self,
@@ -172,7 +172,8 @@ class Runs(Resource):
         """The same with one of the run's children: of an iteration, or the best by a metric, else the primary one."""
         choice = {"name": name, "iteration": iteration, "metric": metric, "goal": goal}
         body = checked(RunRegisterBest, model_path=model_path, **choice, **about)
-        return self._send(RegisteredRun, "POST", self._path(experiment, run, "register-best"), body)
+        path = self._path(experiment, run, "register-best")
+        return self._send(RegisteredRun, "POST", path, body, timeout_s=SLOW_ANSWER_S)
 
     def _path(self, experiment: str, *parts: str) -> str:
         return "/".join([self._workspace, "experiments", segment(experiment), "runs", *map(segment, parts)])

@@ -102,15 +102,17 @@ class Models(Resource):
         tags: Sequence[str] = (),
         properties: Sequence[str] = (),
         framework: str | None = None,
+        run: str | None = None,
         dataset: str | None = None,
         order_by: OrderBy | None = None,
     ) -> Iterator[Model]:
         """Models, newest first, each with its latest ready version; the filters are about that version.
 
-        `tags` and `properties`: `key` for one that is there, `key=value` for one of that value; all must hold.
+        `tags` and `properties`: `key` for one that is there, `key=value` for one of that value; all must hold. `run`:
+        `experiment/run`.
         """
         said = {"name": name, "tag": list(tags), "property": list(properties), "framework": framework}
-        params = {**said, "dataset": dataset, "order_by": order_by}
+        params = {**said, "run": run, "dataset": dataset, "order_by": order_by}
         return self._pages(Model, f"{self._workspace}/models", params)
 
     def find_versions(
@@ -120,13 +122,14 @@ class Models(Resource):
         tags: Sequence[str] = (),
         properties: Sequence[str] = (),
         framework: str | None = None,
+        run: str | None = None,
         dataset: str | None = None,
         latest_only: bool = False,
         order_by: OrderBy | None = None,
     ) -> Iterator[ModelVersion]:
         """Versions of all models, newest first, without files and samples; filters as in `list`."""
         said = {"name": name, "tag": list(tags), "property": list(properties), "framework": framework}
-        params = {**said, "dataset": dataset, "latest_only": latest_only or None, "order_by": order_by}
+        params = {**said, "run": run, "dataset": dataset, "latest_only": latest_only or None, "order_by": order_by}
         return self._pages(ModelVersion, f"{self._workspace}/model-versions", params)
 
     def versions(self, name: str) -> Iterator[ModelVersion]:

@@ -139,6 +139,22 @@ def test_a_run_is_registered_again_and_also_after_its_end(api, w, made):
     assert versions == [1, 2]
 
 
+def test_versions_are_found_by_their_run(api, w, made):
+    other = run(api.admin, w, id="r2")
+    outputs(api.admin, w, other, {"model.pkl": unique_bytes()})
+    registered(api, w, made, name="ridge", model_path="model.pkl")
+    registered(api, w, other, name="ridge", model_path="model.pkl")
+
+    def ids(path, **params):
+        return [found["id"] for found in api.admin.get(f"{w}/{path}", params=params).json()["items"]]
+
+    assert ids("model-versions", run="exp/r1") == ["ridge:1"]
+    assert ids("model-versions", run="exp/r2", name="ridge") == ["ridge:2"]
+    assert ids("model-versions", run="exp/nope") == []
+    models = api.admin.get(f"{w}/models", params={"run": "exp/r1"}).json()["items"]
+    assert models == []  # its latest version was made of another run
+
+
 def test_a_registration_that_is_sent_twice_is_one_version(api, w, made):
     path, key = f"{path_of(w, made)}/register", {"Idempotency-Key": "a-registration"}
     body = {"name": "ridge", "model_path": "model.pkl"}
