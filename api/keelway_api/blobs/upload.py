@@ -52,16 +52,14 @@ async def begin(session: AsyncSession, announced: Announced, *, offset: int) -> 
     Raises OffsetMismatch when that is not where a stored part ends.
     """
     keys = {"token_id": announced.token_id, "sha256": announced.sha256, "size_bytes": announced.size_bytes}
-    made = insert(BlobUploadTable).values(**keys, part_bytes=PART_BYTES, epoch=0, part_epochs=[])
-    await session.execute(made.on_conflict_do_nothing())
-    row = (await session.scalars(_row(announced).with_for_update())).one()
+    made = insert(BlobUploadTable).values(**keys, part_bytes=PART_BYTES, epoch=FIRST_EPOCH, part_epochs=[])
+    # One statement: between an insert that found the row and a look at it, another sender may have ended it.
+    raised = {"epoch": BlobUploadTable.epoch + 1, "updated_at": func.now()}
+    taken = made.on_conflict_do_update(index_elements=list(keys), set_=raised).returning(BlobUploadTable)
+    row = (await session.scalars(taken, execution_options={"populate_existing": True})).one()
     if offset > row.received_bytes or (offset % row.part_bytes and offset < row.size_bytes):
         raise OffsetMismatch(offset, row.received_bytes)
-    row.epoch += 1
     row.part_epochs = row.part_epochs[: -(-offset // row.part_bytes)]
-    row.updated_at = func.now()
-    await session.flush()
-    await session.refresh(row)
     return row
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
+from datetime import timedelta
 from uuid import UUID
 
 import anyio
-from sqlalchemy import exists, func, insert, select, update
+from sqlalchemy import ColumnElement, and_, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.access import Role
@@ -16,7 +17,7 @@ from keelway_api.auth.principal import Principal
 from keelway_api.blobs import upload
 from keelway_api.blobs.objects import Piece, StoredBlob, StoredFile
 from keelway_api.blobs.store import BlobStore
-from keelway_api.blobs.tables import BlobTable
+from keelway_api.blobs.tables import BlobTable, BlobUploadTable
 from keelway_api.blobs.upload import Announced, Receiver
 from keelway_api.db import Sessions
 from keelway_api.errors import BlobNotExpected, BlobsMissing, DependencyAway, DigestMismatch
@@ -228,6 +229,16 @@ async def _mark_lost(sessions: Sessions, manifest_id: UUID, lost: set[str]) -> N
             .values(is_received=False)
         )
         await session.execute(update(BlobTable).where(BlobTable.sha256.in_(lost)).values(damaged_at=func.now()))
+
+
+def is_abandoned(age: timedelta) -> ColumnElement[bool]:
+    """Manifests that nothing came for in so long: neither a whole file nor a part of one."""
+    arrives = (
+        exists()
+        .where(ManifestFileTable.manifest_id == ManifestTable.id, BlobUploadTable.sha256 == ManifestFileTable.sha256)
+        .where(BlobUploadTable.updated_at >= func.now() - age)
+    )
+    return and_(ManifestTable.touched_at < func.now() - age, ~arrives)
 
 
 async def seal(session: AsyncSession, manifest_id: UUID) -> None:

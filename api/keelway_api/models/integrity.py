@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.models import VersionState
 from keelway_api.blobs.tables import BlobTable
+from keelway_api.manifests import service as manifests
 from keelway_api.manifests.tables import ManifestFileTable, ManifestTable
 from keelway_api.models import service
 from keelway_api.models.tables import ModelTable, ModelVersionTable
@@ -23,7 +24,7 @@ async def expire_uploads(session: AsyncSession, age: timedelta) -> int:
     wanted = (
         select(ModelVersionTable.id, ModelVersionTable.manifest_id)
         .join(ManifestTable, ManifestTable.id == ModelVersionTable.manifest_id)
-        .where(ModelVersionTable.state == VersionState.UPLOADING, ManifestTable.touched_at < func.now() - age)
+        .where(ModelVersionTable.state == VersionState.UPLOADING, manifests.is_abandoned(age))
         .with_for_update(of=ModelVersionTable, skip_locked=True)
     )
     rows = (await session.execute(wanted)).all()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -116,7 +116,7 @@ async def expire_uploads(session: AsyncSession, age: timedelta) -> int:
     wanted = (
         select(SnapshotTable.id, SnapshotTable.manifest_id)
         .join(ManifestTable, ManifestTable.id == SnapshotTable.manifest_id)
-        .where(SnapshotTable.state == SnapshotState.UPLOADING, ManifestTable.touched_at < func.now() - age)
+        .where(SnapshotTable.state == SnapshotState.UPLOADING, manifests.is_abandoned(age))
         .with_for_update(of=SnapshotTable, skip_locked=True)
     )
     rows = (await session.execute(wanted)).all()

@@ -3,6 +3,7 @@
 import contextlib
 import http.client
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import httpx2
 import pytest
@@ -135,6 +136,19 @@ def test_of_two_senders_with_one_token_the_later_wins_and_the_earlier_is_told(ap
 
         assert answer.status == 409
         answer.read()
+    assert committed(api, w, data)
+
+
+def test_many_senders_of_one_file_at_once_leave_one_whole_blob(api, w):
+    data = os.urandom(3 * PART_BYTES)
+    open_version(api.admin, w, "large", {"m.bin": data})
+
+    with ThreadPoolExecutor(6) as pool:
+        path = f"/v1/blobs/{sha256(data)}"
+        answers = list(pool.map(lambda _: api.admin.put(path, content=data).status_code, range(12)))
+
+    assert set(answers) <= {204, 409}
+    assert 204 in answers
     assert committed(api, w, data)
 
 

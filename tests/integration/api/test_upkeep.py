@@ -144,6 +144,23 @@ def test_damage_to_what_a_run_left_is_told_as_well(api, w):
     assert sha256(data) not in scrub(api)
 
 
+def test_an_upload_of_which_parts_still_come_is_not_given_up(api, w):
+    data = unique_bytes()
+    open_version(api.admin, w, "slow", {"m.pkl": data})
+    api.sql("UPDATE manifests SET touched_at = now() - interval '2 days' WHERE NOT is_sealed")
+    api.sql(
+        "INSERT INTO blob_uploads (id, token_id, sha256, size_bytes, part_bytes, epoch, part_epochs) "
+        "VALUES (gen_random_uuid(), 'other', %s, 16, 8, 1, '{1}')",
+        sha256(data),
+    )
+
+    gc(api)
+
+    assert api.admin.get(f"{w}/models/slow/versions/1").json()["state"] == "uploading"
+    send(api.admin, {"missing": [{"path": "m.pkl", "upload_url": f"/v1/blobs/{sha256(data)}"}]}, {"m.pkl": data})
+    assert api.admin.post(f"{w}/models/slow/versions/1/commit").status_code == 200
+
+
 def test_what_is_damaged_is_told_marked_and_mended(api, w):
     files = {"m/lost": unique_bytes(), "m/cut": unique_bytes(), "m/changed": unique_bytes(), "m/good": unique_bytes()}
     register(api.admin, w, "hurt", files)
