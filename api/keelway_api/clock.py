@@ -24,7 +24,7 @@ from keelway_api.settings import ApiSettings
 log = structlog.get_logger()
 
 LOCK = 0x6B65656C  # "keel"
-RING_AGAIN_S, RING_AT_LEAST_S = 10, 300
+RING_AGAIN_S, RING_AT_LEAST_S, MAX_DOUBLINGS = 10, 300, 5
 BATCH = 200
 Task = Callable[[AsyncSession], Awaitable[None]]
 
@@ -161,7 +161,8 @@ async def _requeue_lapsed(session: AsyncSession, row: OperationTable) -> None:
 
 def _rung_long_ago() -> ColumnElement[datetime]:
     """A doorbell can be lost between Redis and a worker; when nobody comes, it is rung ever more seldom."""
-    pause_s = func.least(RING_AGAIN_S * func.pow(2, OperationTable.rings - 1), RING_AT_LEAST_S)
+    doublings = func.least(OperationTable.rings - 1, MAX_DOUBLINGS)
+    pause_s = func.least(RING_AGAIN_S * func.pow(2, doublings), RING_AT_LEAST_S)
     return func.now() - pause_s * text("interval '1 second'")
 
 

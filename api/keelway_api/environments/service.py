@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
@@ -57,32 +58,37 @@ async def register(
             return contract(row), False
     lock = await resolver.lock(wanted.requirements, python_version)
     async with sessions.begin() as session:
-        return await _insert(session, scope, name, body, wanted, python_version, content, lock)
+        resolved = _Resolved(content, wanted, python_version, lock)
+        return await _insert(session, scope, name, body, resolved)
+
+
+@dataclass(frozen=True)
+class _Resolved:
+    """What became of an environment's description."""
+
+    content: str
+    wanted: definition.Definition
+    python_version: str
+    lock: str
 
 
 async def _insert(
-    session: AsyncSession,
-    scope: Scope,
-    name: str,
-    body: EnvironmentVersionCreate,
-    wanted: definition.Definition,
-    python_version: str,
-    content: str,
-    lock: str,
+    session: AsyncSession, scope: Scope, name: str, body: EnvironmentVersionCreate, resolved: _Resolved
 ) -> tuple[EnvironmentVersion, bool]:
     environment = await _locked(session, scope, name)
-    if row := await _with_content(session, scope, name, content):  # another request was faster
+    wanted = resolved.wanted
+    if row := await _with_content(session, scope, name, resolved.content):  # another request was faster
         return contract(row), False
     environment.last_version += 1
     version = EnvironmentVersionTable(
         environment_id=environment.id,
         version=environment.last_version,
-        content_digest=content,
+        content_digest=resolved.content,
         definition=body.model_dump(exclude={"environment_variables"}) | {"environment_variables": wanted.variables},
-        python_version=python_version,
+        python_version=resolved.python_version,
         requirements=list(wanted.requirements),
-        lock=lock,
-        lock_digest=hashlib.sha256(lock.encode()).hexdigest(),
+        lock=resolved.lock,
+        lock_digest=hashlib.sha256(resolved.lock.encode()).hexdigest(),
         created_by=scope.principal.name,
     )
     session.add(version)

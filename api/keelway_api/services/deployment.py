@@ -214,7 +214,8 @@ class Deployments:
             await service.remove(session, owner)
         else:
             owner.failure = _failure(operation)
-            await service.refresh(session, owner, self._settings)
+            if not await service.remove_if_gone(session, owner):
+                await service.refresh(session, owner, self._settings)
 
 
 def _failure(operation: OperationTable) -> str:

@@ -5,9 +5,11 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
+import httpx2
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -160,3 +162,23 @@ def test_a_wrong_setting_is_named_and_never_shown(api, change, named):
     assert named in done.stderr
     assert "Traceback" not in done.stderr
     assert "hunter2" not in done.stderr
+
+
+def test_an_api_is_not_ready_before_the_tokens_of_its_settings_are_there(api):
+    api.kill_api()
+    with api.connection() as connection:
+        connection.execute("BEGIN")
+        connection.execute("LOCK TABLE tokens IN ACCESS EXCLUSIVE MODE")
+        starting = threading.Thread(target=api.start_api)
+        starting.start()
+        wait_until(lambda: _readiness(api) == (503, {"status": "starting"}), "it answers, and is not ready", 30)
+        connection.execute("ROLLBACK")
+    starting.join()
+
+    assert _readiness(api) == (200, {"status": "ok"})
+
+
+def _readiness(api):
+    with contextlib.suppress(httpx2.TransportError):
+        answer = api.nobody.get("/readyz")
+        return answer.status_code, answer.json()

@@ -411,6 +411,15 @@ def test_a_service_whose_deletion_failed_goes_with_its_last_replica(api, w, host
     assert api.admin.get(f"{w}/models/ridge/versions/1").json()["used_by"] == []
 
 
+def test_a_deletion_that_fails_when_nothing_runs_any_more_removes_the_service(api, w, host, deployed):
+    operation = api.admin.delete(f"{w}/services/ridge-svc").json()
+    observe(api, host)
+
+    Attempt(api, operation["id"]).end("failed", error={"code": "lost", "message": "its worker went away"})
+
+    assert_problem(api.admin.get(f"{w}/services/ridge-svc"), "not-found")
+
+
 def test_a_deletion_is_not_cancelled(api, w, deployed):
     operation = api.admin.delete(f"{w}/services/ridge-svc").json()
 
