@@ -1,5 +1,7 @@
 """From a run to a model: a version of stored outputs, and the best of a search."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 import pytest
 
 from tests.support.objects import keys_of
@@ -235,6 +237,14 @@ def test_without_a_choice_it_is_the_best_by_the_primary_metric(api, w, search):
 )
 def test_a_child_is_picked_by_iteration_or_by_metric(api, w, search, choice, chosen):
     assert best(api, w, search, **choice).json()["run"] == f"AutoML/{chosen}"
+
+
+def test_the_best_registered_many_times_at_once_is_as_many_versions(api, w, search):
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _: best(api, w, search), range(8)))
+
+    assert [answer.status_code for answer in answers] == [201] * 8
+    assert sorted(answer.json()["version"] for answer in answers) == list(range(1, 9))
 
 
 def test_a_name_that_is_given_is_the_model_id(api, w, search):

@@ -262,6 +262,22 @@ def test_metrics_that_are_reported_at_once_are_all_kept(api, w):
     assert set(shown(api, w, made)["metrics"]) == {f"m{number}" for number in range(5)}
 
 
+def test_a_report_that_meets_the_end_of_its_run_is_kept_or_refused(api, w):
+    made = run(api.admin, w)
+    body = {"metrics": [{"name": "a", "value": 1}]}
+
+    def act(number):
+        if number == 10:
+            finish(api.admin, w, made)
+        return api.admin.post(f"{path_of(w, made)}/metrics", json=body).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        codes = list(pool.map(act, range(30)))
+
+    assert set(codes) == {201, 409}
+    assert len(walk(api.admin, f"{path_of(w, made)}/metrics")) == codes.count(201)
+
+
 @pytest.mark.parametrize(
     "value", ["NaN", "Infinity", "-Infinity", "1e400", "-1e400", "9" * 400, "null", '"1"', "true", "[1]"]
 )
