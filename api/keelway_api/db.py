@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
-from typing import Annotated
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import Annotated, TypeVar
 
 from fastapi import Depends, Request
 from sqlalchemy import text
@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker
 
 from keelway_api.settings import ApiSettings
 
+Item = TypeVar("Item")
+STATEMENT_ITEMS = 10_000
 Sessions = async_sessionmaker[AsyncSession]
 
 # A statement that waits longer than this is a fault to report (503), not a request to hang.
@@ -54,6 +56,11 @@ def get_sessions(request: Request) -> Sessions:
 
 
 SessionFactory = Annotated[Sessions, Depends(get_sessions)]
+
+
+def batched(items: Sequence[Item]) -> Iterator[Sequence[Item]]:
+    """Pieces that fit one statement, whose parameters are counted in 16 bits."""
+    return (items[start : start + STATEMENT_ITEMS] for start in range(0, len(items), STATEMENT_ITEMS))
 
 
 async def forgo_sync(session: AsyncSession) -> None:

@@ -15,9 +15,12 @@ class IfMatch:
     def __init__(self, if_match: Annotated[str | None, Header(max_length=1024)] = None) -> None:
         self._tags = None if if_match is None else {tag.strip() for tag in if_match.split(",")}
 
-    def check(self, etag: str) -> None:
-        """Raises PreconditionFailed when the caller saw another state than that of `etag`."""
-        if self._tags is not None and not self._tags & {"*", etag}:
+    def check(self, etag: str | None) -> None:
+        """Raises PreconditionFailed when the caller saw another state than that of `etag`.
+
+        None stands for what is not there.
+        """
+        if self._tags is not None and (etag is None or not self._tags & {"*", etag}):
             raise PreconditionFailed(f"Its etag is {etag}, which If-Match does not name.", etag=etag)
 
 

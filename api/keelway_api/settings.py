@@ -70,6 +70,7 @@ class ApiSettings(BaseSettings):
     upload_idle_s: float = Field(30.0, gt=0)
     upload_keep_s: float = Field(86400.0, gt=0)
     gc_grace_s: float = Field(86400.0, ge=0)
+    late_writer_s: float = Field(300.0, ge=0)
     scrub_every_s: float = Field(30 * 86400.0, gt=0)
     max_form_bytes: int = Field(2**30, gt=0)
     max_file_bytes: int = Field(64 * 2**30, gt=0)

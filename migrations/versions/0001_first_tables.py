@@ -147,6 +147,7 @@ def upgrade() -> None:
     op.create_table('manifests',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('workspace_id', sa.Uuid(), nullable=False),
+    sa.Column('token_id', sa.String(length=12), nullable=False),
     sa.Column('is_sealed', sa.Boolean(), nullable=False),
     sa.Column('digest', sa.String(length=64), nullable=False),
     sa.Column('size_bytes', sa.BigInteger(), nullable=False),
@@ -169,6 +170,7 @@ def upgrade() -> None:
     sa.PrimaryKeyConstraint('id', name=op.f('pk_models')),
     sa.UniqueConstraint('workspace_id', 'name', name=op.f('uq_models_workspace_id_name'))
     )
+    op.create_index('ix_models_created', 'models', ['workspace_id', 'created_at', 'id'], unique=False)
     op.create_table('operations',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('workspace_id', sa.Uuid(), nullable=False),
@@ -282,6 +284,7 @@ def upgrade() -> None:
     )
     op.create_index(op.f('ix_model_versions_state'), 'model_versions', ['state'], unique=False)
     op.create_index(op.f('ix_model_versions_manifest_id'), 'model_versions', ['manifest_id'], unique=False)
+    op.create_index('ix_model_versions_named', 'model_versions', ['workspace_id', 'name', 'version'], unique=True)
     op.create_index('ix_model_versions_created', 'model_versions', ['workspace_id', 'created_at', 'id'], unique=False)
     op.create_index('ix_model_versions_name', 'model_versions', ['workspace_id', 'name', 'id'], unique=False)
     op.create_index('ix_model_versions_number', 'model_versions', ['workspace_id', 'version', 'id'], unique=False)
@@ -295,7 +298,7 @@ def upgrade() -> None:
     sa.Column('version_id', sa.Uuid(), nullable=False),
     sa.Column('since', sa.DateTime(timezone=True), server_default=sa.text('now()'), nullable=False),
     sa.Column('by', sa.String(), nullable=False),
-    sa.Column('row_version', sa.Integer(), nullable=False),
+    sa.Column('change_id', sa.BigInteger(), nullable=False),
     sa.ForeignKeyConstraint(['model_id'], ['models.id'], name=op.f('fk_model_aliases_model_id_models')),
     sa.ForeignKeyConstraint(['version_id'], ['model_versions.id'], name=op.f('fk_model_aliases_version_id_model_versions')),
     sa.PrimaryKeyConstraint('model_id', 'alias', name=op.f('pk_model_aliases'))
@@ -350,6 +353,7 @@ def upgrade() -> None:
     sa.ForeignKeyConstraint(['version_id'], ['model_versions.id'], name=op.f('fk_model_uses_version_id_model_versions')),
     sa.PrimaryKeyConstraint('version_id', 'used_by', name=op.f('pk_model_uses'))
     )
+    op.create_index(op.f('ix_model_uses_used_by'), 'model_uses', ['used_by'], unique=False)
     op.create_table('revisions',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('service_id', sa.Uuid(), nullable=False),

@@ -24,7 +24,12 @@ from tests.support.stack import Stack, until
 
 LEASE_S = 5
 CLOCK_S = 0.3
-SETTINGS = {"KEELWAY_LEASE_S": str(LEASE_S), "KEELWAY_CLOCK_S": str(CLOCK_S), "KEELWAY_OPERATION_DEADLINE_S": "600"}
+SETTINGS = {
+    "KEELWAY_LATE_WRITER_S": "0",
+    "KEELWAY_LEASE_S": str(LEASE_S),
+    "KEELWAY_CLOCK_S": str(CLOCK_S),
+    "KEELWAY_OPERATION_DEADLINE_S": "600",
+}
 TIMEOUT_S = 40.0
 
 

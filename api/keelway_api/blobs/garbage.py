@@ -18,8 +18,6 @@ from keelway_api.blobs.store import BlobStore
 from keelway_api.blobs.tables import GarbageTable
 from keelway_api.db import Sessions
 
-LATE_WRITER_S = 300
-
 
 async def add(session: AsyncSession, sha256: str, upload_id: UUID, *, kept_epochs: Sequence[int] = ()) -> None:
     """Have an upload's objects deleted, all but the parts of these epochs."""
@@ -29,18 +27,16 @@ async def add(session: AsyncSession, sha256: str, upload_id: UUID, *, kept_epoch
 
 
 async def collect(sessions: Sessions, store: BlobStore, *, older_than_s: float, limit: int = 100) -> int:
-    """Delete objects whose time has come; how many. Killed at any moment, the next call goes on."""
+    """Delete the objects of uploads whose time has come; how many uploads. Killed at any moment, the next goes on."""
     age = func.now() - timedelta(seconds=older_than_s)
     async with sessions() as session:
         wanted = select(GarbageTable).where(GarbageTable.since <= age).order_by(GarbageTable.since).limit(limit)
         rows = (await session.scalars(wanted)).all()
-    deleted = 0
     for row in rows:
         kept = {part_key(row.sha256, row.upload_id, n, epoch) for n, epoch in enumerate(row.kept_epochs)}
         strays = [key for key in await store.keys(upload_prefix(row.sha256, row.upload_id)) if key not in kept]
         await store.delete(strays)
-        deleted += len(strays)
         async with sessions.begin() as session:
             same = (GarbageTable.upload_id == row.upload_id, GarbageTable.since == row.since)
             await session.execute(delete(GarbageTable).where(*same))
-    return deleted
+    return len(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime
@@ -15,7 +16,9 @@ from keelway_api.blobs.objects import StoredBlob
 from keelway_api.blobs.store import BlobStore
 from keelway_api.blobs.tables import BlobTable
 from keelway_api.db import Sessions
-from keelway_api.errors import CorruptBytes
+from keelway_api.errors import CorruptBytes, DependencyAway
+
+TRIES, PAUSE_S = 3, 1.0
 
 
 @dataclass(frozen=True)
@@ -36,7 +39,7 @@ async def check_next(sessions: Sessions, store: BlobStore, *, before: datetime) 
         row = await session.scalar(_due(before).order_by(BlobTable.verified_at).limit(1))
     if row is None:
         return None
-    damage = await _damage(store, row.stored)
+    damage = await _patiently(store, row.stored)
     async with sessions.begin() as session:
         same = (BlobTable.sha256 == row.sha256, BlobTable.upload_id == row.upload_id)
         since = func.coalesce(BlobTable.damaged_at, func.now()) if damage else None
@@ -53,6 +56,20 @@ async def left(session: AsyncSession, *, before: datetime) -> int:
 
 def _due(before: datetime):
     return select(BlobTable).where(BlobTable.verified_at < before)
+
+
+async def _patiently(store: BlobStore, blob: StoredBlob) -> Damage | None:
+    """A store that looks at its own checksums refuses rotten bytes, which looks as if it were away.
+
+    Raises DependencyAway when it really is.
+    """
+    for _ in range(TRIES):
+        try:
+            return await _damage(store, blob)
+        except DependencyAway:
+            await asyncio.sleep(PAUSE_S)
+            await store.check()
+    return Damage.UNREADABLE
 
 
 async def _damage(store: BlobStore, blob: StoredBlob) -> Damage | None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.experiments import OutputsCreate, OutputsState, OutputsUpload
@@ -118,7 +118,8 @@ async def expire_uploads(session: AsyncSession, age: timedelta) -> int:
     wanted = (
         select(RunOutputsTable.id, RunOutputsTable.manifest_id)
         .join(ManifestTable, ManifestTable.id == RunOutputsTable.manifest_id)
-        .where(RunOutputsTable.state == OutputsState.UPLOADING, ManifestTable.touched_at < func.now() - age)
+        .where(RunOutputsTable.state == OutputsState.UPLOADING, manifests.is_abandoned(age))
+        .limit(manifests.EXPIRED_AT_ONCE)
         .with_for_update(of=RunOutputsTable, skip_locked=True)
     )
     rows = (await session.execute(wanted)).all()

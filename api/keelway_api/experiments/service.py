@@ -27,11 +27,12 @@ from keelway.contracts.experiments import (
 from keelway_api import events
 from keelway_api.audit import service as audit
 from keelway_api.auth.dependencies import Scope
-from keelway_api.errors import AlreadyExists, Immutable, InvalidRequest, WrongState
+from keelway_api.errors import AlreadyExists, InvalidRequest, WrongState
 from keelway_api.experiments import queries
 from keelway_api.experiments.queries import RunRow
 from keelway_api.experiments.tables import ExperimentTable, RunMetricTable, RunTable
 from keelway_api.preconditions import IfMatch
+from keelway_api.properties import grown
 
 
 async def create_run(session: AsyncSession, scope: Scope, experiment: str, body: RunCreate) -> Run:
@@ -112,7 +113,7 @@ async def update_run(
     precondition.check(_etag(run))
     said = body.model_dump(exclude_none=True)
     if body.properties is not None:
-        said["properties"] = _added(run, body.properties)
+        said["properties"] = grown(f"properties of run {run.name}", run.properties, body.properties)
     changed = {field: value for field, value in said.items() if getattr(run, field) != value}
     if "state" in changed:
         require_running(row)
@@ -126,13 +127,6 @@ async def update_run(
     if "state" in changed:
         await _announce(session, scope, f"run.{run.state}", experiment, name)
     return contract(row)
-
-
-def _added(run: RunTable, properties: dict[str, str]) -> dict[str, Any]:
-    written = sorted(key for key, value in properties.items() if run.properties.get(key, value) != value)
-    if written:
-        raise Immutable(f"properties of run {run.name}", written)
-    return {**run.properties, **properties}
 
 
 def require_running(row: RunRow) -> None:

@@ -9,22 +9,31 @@ from uuid import UUID
 import anyio
 from sqlalchemy import ColumnElement, and_, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from keelway.contracts.access import Role
 from keelway.contracts.files import BlobUpload, FileEntry, ManifestFile, MissingFile, manifest_digest
 from keelway_api.auth.dependencies import Scope
 from keelway_api.auth.principal import Principal
 from keelway_api.blobs import upload
-from keelway_api.blobs.objects import Piece, StoredBlob, StoredFile
+from keelway_api.blobs.objects import StoredBlob, StoredFile
 from keelway_api.blobs.store import BlobStore
 from keelway_api.blobs.tables import BlobTable, BlobUploadTable
 from keelway_api.blobs.upload import Announced, Receiver
-from keelway_api.db import Sessions
-from keelway_api.errors import BlobNotExpected, BlobsMissing, DependencyAway, DigestMismatch
+from keelway_api.db import Sessions, batched
+from keelway_api.errors import (
+    BlobNotExpected,
+    BlobsMissing,
+    CorruptBytes,
+    DependencyAway,
+    DigestMismatch,
+    OffsetMismatch,
+)
 from keelway_api.manifests.tables import ManifestFileTable, ManifestTable
 
 LOOKUP_BATCH = 10_000
 STAT_AT_ONCE = 16
+EXPIRED_AT_ONCE = 50  # each may have 100,000 files
 
 
 async def open_manifest(session: AsyncSession, scope: Scope, files: Sequence[ManifestFile]) -> ManifestTable:
@@ -32,6 +41,7 @@ async def open_manifest(session: AsyncSession, scope: Scope, files: Sequence[Man
     present = await _readable(session, scope.principal, {file.sha256: file.size_bytes for file in files})
     row = ManifestTable(
         workspace_id=scope.workspace_id,
+        token_id=scope.principal.token_id,
         digest=manifest_digest(files),
         size_bytes=sum(file.size_bytes for file in files),
     )
@@ -160,25 +170,44 @@ async def receive(
         async with sessions.begin() as session:
             await upload.discard(session, row)
         raise
+    except CorruptBytes as error:  # the store has lost a part of an earlier attempt
+        async with sessions.begin() as session:
+            await upload.discard(session, row)
+        raise OffsetMismatch(offset, 0) from error
     async with sessions.begin() as session:
         await upload.keep(session, row, blob)
         await _mark_received(session, principal, blob)
 
 
 async def _mark_received(session: AsyncSession, principal: Principal, blob: StoredBlob) -> None:
-    listed = (
-        update(ManifestFileTable)
-        .where(ManifestFileTable.sha256 == blob.sha256, ManifestFileTable.size_bytes == blob.size_bytes)
-        .where(ManifestFileTable.manifest_id.in_(_open_manifests(principal)))
-        .values(is_received=True)
-        .returning(ManifestFileTable.manifest_id)
+    """For all open uploads of the workspaces that they were sent for: who may read them there needs not send them.
+
+    Not for those of other workspaces: somebody who only knows the digest may have opened one.
+    """
+    ours = aliased(ManifestTable)
+    lists = (ManifestFileTable.sha256 == blob.sha256, ManifestFileTable.size_bytes == blob.size_bytes)
+    workspaces = (
+        select(ours.workspace_id)
+        .join(ManifestFileTable, ManifestFileTable.manifest_id == ours.id)
+        .where(*lists, ours.id.in_(_open_manifests(principal)))
     )
-    ids = set(await session.scalars(listed))
-    await session.execute(update(ManifestTable).where(ManifestTable.id.in_(ids)).values(touched_at=func.now()))
+    wanted = (
+        select(ManifestTable.id)
+        .join(ManifestFileTable, ManifestFileTable.manifest_id == ManifestTable.id)
+        .where(*lists, ManifestTable.is_sealed.is_(False), ManifestTable.workspace_id.in_(workspaces))
+        .order_by(ManifestTable.id)
+        .with_for_update(of=ManifestTable)
+    )
+    for ids in batched(list(dict.fromkeys(await session.scalars(wanted)))):
+        files = update(ManifestFileTable).where(*lists, ManifestFileTable.manifest_id.in_(ids))
+        await session.execute(files.values(is_received=True))
+        await session.execute(update(ManifestTable).where(ManifestTable.id.in_(ids)).values(touched_at=func.now()))
 
 
 def _open_manifests(principal: Principal):
-    wanted = select(ManifestTable.id).where(ManifestTable.is_sealed.is_(False))
+    wanted = select(ManifestTable.id).where(
+        ManifestTable.is_sealed.is_(False), ManifestTable.token_id == principal.token_id
+    )
     if principal.may(Role.CONTRIBUTOR, None):
         return wanted
     ids = [where for _, where in principal.grants if where and principal.may(Role.CONTRIBUTOR, where)]
@@ -201,34 +230,39 @@ async def check_bytes(sessions: Sessions, store: BlobStore, manifest_id: UUID, *
     if missing:
         raise BlobsMissing(subject, [file.path for file in missing])
     lost: set[str] = set()
-    limiter = anyio.CapacityLimiter(STAT_AT_ONCE)
+    blobs = {file.blob.sha256: file.blob for file in files}
+    pieces = ((blob, piece) for blob in blobs.values() for piece in blob.parts)
 
-    async def look(sha256: str, piece: Piece) -> None:
-        async with limiter:
+    async def look() -> None:
+        for blob, piece in pieces:
             if await store.size(piece.key) != piece.length:
-                lost.add(sha256)
+                lost.add(blob.sha256)
 
     try:
         async with anyio.create_task_group() as tasks:
-            for blob in {file.blob.sha256: file.blob for file in files}.values():
-                for piece in blob.parts:
-                    tasks.start_soon(look, blob.sha256, piece)
+            for _ in range(STAT_AT_ONCE):
+                tasks.start_soon(look)
     except* DependencyAway as group:
         raise DependencyAway("s3") from group
     if lost:
-        await _mark_lost(sessions, manifest_id, lost)
+        await _mark_lost(sessions, manifest_id, [blobs[sha256] for sha256 in sorted(lost)])
         raise BlobsMissing(subject, sorted(file.path for file in files if file.blob.sha256 in lost))
 
 
-async def _mark_lost(sessions: Sessions, manifest_id: UUID, lost: set[str]) -> None:
+async def _mark_lost(sessions: Sessions, manifest_id: UUID, lost: list[StoredBlob]) -> None:
     """The store does not have what we were told it has: ask for the bytes again."""
     async with sessions.begin() as session:
-        await session.execute(
-            update(ManifestFileTable)
-            .where(ManifestFileTable.manifest_id == manifest_id, ManifestFileTable.sha256.in_(lost))
-            .values(is_received=False)
-        )
-        await session.execute(update(BlobTable).where(BlobTable.sha256.in_(lost)).values(damaged_at=func.now()))
+        for some in batched(lost):
+            digests = [blob.sha256 for blob in some]
+            await session.execute(
+                update(ManifestFileTable)
+                .where(ManifestFileTable.manifest_id == manifest_id, ManifestFileTable.sha256.in_(digests))
+                .values(is_received=False)
+            )
+            # By upload: somebody may have sent the bytes again since they were looked for.
+            uploads = [blob.upload_id for blob in some]
+            damaged = update(BlobTable).where(BlobTable.sha256.in_(digests), BlobTable.upload_id.in_(uploads))
+            await session.execute(damaged.values(damaged_at=func.now()))
 
 
 def is_abandoned(age: timedelta) -> ColumnElement[bool]:
@@ -239,6 +273,19 @@ def is_abandoned(age: timedelta) -> ColumnElement[bool]:
         .where(BlobUploadTable.updated_at >= func.now() - age)
     )
     return and_(ManifestTable.touched_at < func.now() - age, ~arrives)
+
+
+async def reopen(session: AsyncSession, principal: Principal, manifest_id: UUID) -> bool:
+    """Have the caller send what is damaged, or not there yet; whether there is anything."""
+    await session.get_one(ManifestTable, manifest_id, with_for_update=True)
+    damaged = exists().where(BlobTable.sha256 == ManifestFileTable.sha256, BlobTable.damaged_at.is_not(None))
+    ours = ManifestFileTable.manifest_id == manifest_id
+    await session.execute(update(ManifestFileTable).where(ours, damaged).values(is_received=False))
+    missing = await session.scalar(select(exists().where(ours, ManifestFileTable.is_received.is_(False))))
+    if missing:
+        values = {"is_sealed": False, "token_id": principal.token_id, "touched_at": func.now()}
+        await session.execute(update(ManifestTable).where(ManifestTable.id == manifest_id).values(values))
+    return bool(missing)
 
 
 async def seal(session: AsyncSession, manifest_id: UUID) -> None:

@@ -11,12 +11,16 @@ from keelway_api.tables import Base, Created, Id
 
 
 class ManifestTable(Base):
-    """A set of files; sealed once all bytes are there, and never changed after. `touched_at`: when bytes came last."""
+    """A set of files; sealed once all bytes are there, and never changed after. `touched_at`: when bytes came last.
+
+    `token_id`: who opened it, and so sends its bytes.
+    """
 
     __tablename__ = "manifests"
 
     id: Mapped[Id]
     workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"), index=True)
+    token_id: Mapped[str] = mapped_column(String(12))
     is_sealed: Mapped[bool] = mapped_column(default=False)
     digest: Mapped[str] = mapped_column(String(64))
     size_bytes: Mapped[int] = mapped_column(BigInteger)

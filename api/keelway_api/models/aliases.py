@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import delete, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.base import Page
@@ -32,17 +32,16 @@ async def set_alias(
     service.require_ready(row)
     version = row[0]
     held = await session.get(AliasTable, (model.id, alias))
-    precondition.check(_etag(held) if held else "")
+    precondition.check(_etag(held) if held else None)
     if held and held.version_id == version.id:
         return _alias(held, name, version.version)
     before = await _number_of(session, held) if held else None
+    change = await _note(session, scope, alias, version, before=before, after=version.version)
     if held is None:
-        held = AliasTable(model_id=model.id, alias=alias, row_version=0)
+        held = AliasTable(model_id=model.id, alias=alias)
         session.add(held)
-    held.version_id, held.since, held.by = version.id, func.now(), scope.principal.name
-    held.row_version += 1
-    await _note(session, scope, held, version, before=before, after=version.version)
-    await session.refresh(held)
+    held.version_id, held.since, held.by, held.change_id = version.id, change.at, change.by, change.id
+    await session.flush()
     return _alias(held, name, version.version)
 
 
@@ -55,24 +54,27 @@ async def remove_alias(session: AsyncSession, scope: Scope, name: str, alias: st
     precondition.check(_etag(held))
     version = await session.get_one(ModelVersionTable, held.version_id)
     await session.execute(delete(AliasTable).where(AliasTable.model_id == model.id, AliasTable.alias == alias))
-    await _note(session, scope, held, version, before=version.version, after=None)
+    await _note(session, scope, alias, version, before=version.version, after=None)
 
 
 async def _note(
     session: AsyncSession,
     scope: Scope,
-    held: AliasTable,
+    alias: str,
     version: ModelVersionTable,
     *,
     before: int | None,
     after: int | None,
-) -> None:
+) -> AliasHistoryTable:
     change = {"from_version": before, "to_version": after}
-    session.add(H(model_id=held.model_id, alias=held.alias, by=scope.principal.name, **change))
-    await session.flush()
+    # The clock and not the transaction's time: that one began before the lock was waited for.
+    at = func.clock_timestamp()
+    added = insert(H).values(model_id=version.model_id, alias=alias, by=scope.principal.name, at=at, **change)
+    row = (await session.scalars(added.returning(H))).one()
     action = "model.alias.set" if after else "model.alias.remove"
-    await service.record(session, scope, action, version, alias=held.alias, **change)
-    await service.announce(session, "model.alias-moved", version, alias=held.alias, **change)
+    await service.record(session, scope, action, version, alias=alias, **change)
+    await service.announce(session, "model.alias-moved", version, alias=alias, **change)
+    return row
 
 
 async def get_alias(session: AsyncSession, scope: Scope, name: str, alias: str, at: datetime | None) -> Alias:
@@ -139,4 +141,4 @@ def _alias(held: AliasTable, name: str, version: int) -> Alias:
 
 
 def _etag(held: AliasTable) -> str:
-    return f'"{held.row_version}"'
+    return f'"{held.change_id}"'

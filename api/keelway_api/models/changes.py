@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from sqlalchemy import delete, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.models import ModelVersion, ModelVersionUpdate
 from keelway_api.audit import service as audit
 from keelway_api.auth.dependencies import Scope
-from keelway_api.errors import Immutable, InUse
+from keelway_api.db import batched
+from keelway_api.errors import InUse
 from keelway_api.manifests.tables import ManifestTable
 from keelway_api.models import queries, service
 from keelway_api.models.tables import ModelTable, ModelVersionTable
 from keelway_api.preconditions import Precondition
+from keelway_api.properties import grown
 
 
 async def update_version(
@@ -28,7 +28,8 @@ async def update_version(
         if said.get(field, ...) is None:
             del said[field]
     if "properties" in said:
-        said["properties"] = _added(version, said["properties"])
+        subject = f"properties of {version.name}:{version.version}"
+        said["properties"] = grown(subject, version.properties, said["properties"])
     changed = {field: value for field, value in said.items() if getattr(version, field) != value}
     if changed:
         for field, value in changed.items():
@@ -38,13 +39,6 @@ async def update_version(
         await service.record(session, scope, "model.version.update", version, fields=sorted(changed))
         await service.announce(session, "model.updated", version, fields=sorted(changed))
     return (await queries.document(session, scope.workspace_id, name, str(version.version)))[1]
-
-
-def _added(version: ModelVersionTable, properties: dict[str, str]) -> dict[str, Any]:
-    written = sorted(key for key, value in properties.items() if version.properties.get(key, value) != value)
-    if written:
-        raise Immutable(f"properties of {version.name}:{version.version}", written)
-    return {**version.properties, **properties}
 
 
 async def approve(session: AsyncSession, scope: Scope, name: str, number: str) -> ModelVersion:
@@ -77,7 +71,8 @@ async def delete_version(
 async def delete_model(session: AsyncSession, scope: Scope, name: str) -> None:
     """Remove a model with all its versions; its counter stays. Raises NotFound, InUse."""
     model = await queries.model(session, scope.workspace_id, name, is_locked=True)
-    wanted = select(ModelVersionTable).where(ModelVersionTable.model_id == model.id).with_for_update()
+    wanted = select(ModelVersionTable).where(ModelVersionTable.model_id == model.id)
+    wanted = wanted.order_by(ModelVersionTable.id).with_for_update()
     versions = list(await session.scalars(wanted))
     if users := await queries.versions_in_use(session, [version.id for version in versions]):
         raise InUse(name, users)
@@ -99,10 +94,11 @@ async def delete_model(session: AsyncSession, scope: Scope, name: str) -> None:
 
 async def _remove(session: AsyncSession, versions: list[ModelVersionTable]) -> None:
     await session.flush()
-    ids = [version.id for version in versions]
-    await session.execute(delete(ModelVersionTable).where(ModelVersionTable.id.in_(ids)))
-    manifests = [version.manifest_id for version in versions]
-    await session.execute(delete(ManifestTable).where(ManifestTable.id.in_(manifests)))
+    for some in batched(versions):
+        ids = [version.id for version in some]
+        await session.execute(delete(ModelVersionTable).where(ModelVersionTable.id.in_(ids)))
+        manifests = [version.manifest_id for version in some]
+        await session.execute(delete(ManifestTable).where(ManifestTable.id.in_(manifests)))
 
 
 def etag(version: ModelVersionTable) -> str:

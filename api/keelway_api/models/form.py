@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from collections.abc import AsyncIterator
 
+import anyio
 import anyio.to_thread
 from fastapi import Request
 from fastapi.exceptions import RequestValidationError
@@ -12,18 +14,19 @@ from pydantic import ValidationError
 from starlette.datastructures import FormData, UploadFile
 from starlette.exceptions import HTTPException
 
-from keelway.contracts.files import ManifestFile
+from keelway.contracts.files import ManifestFile, MissingFile
 from keelway.contracts.models import ModelVersion, ModelVersionCreate, VersionAbout
 from keelway_api.auth.dependencies import Scope
 from keelway_api.blobs.store import BlobStore
 from keelway_api.blobs.turns import Turns
 from keelway_api.db import Sessions
-from keelway_api.errors import InvalidRequest
+from keelway_api.errors import InvalidRequest, TooBusy, UploadTakenOver
 from keelway_api.manifests import service as manifests
 from keelway_api.models import service
 
 MAX_FILES = 1000
 CHUNK_BYTES = 2**20
+TAKEN_OVER_PAUSES_S = (0.2, 0.5, 1, 2, 4, 8)
 FILE, ABOUT = "file", "about"
 
 
@@ -58,15 +61,30 @@ async def _store(
     async with sessions.begin() as session:
         opened = await service.open_version(session, scope, name, body)
     for missing in {file.sha256: file for file in opened.missing}.values():
-        await manifests.receive(
-            sessions,
-            store,
-            scope.principal,
-            sha256=missing.sha256,
-            body=_chunks(files[missing.path]),
-            size_bytes=missing.size_bytes,
-        )
+        await _send(sessions, store, scope, missing, files[missing.path])
     return await service.commit_version(sessions, store, scope, name, str(opened.version))
+
+
+async def _send(sessions: Sessions, store: BlobStore, scope: Scope, missing: MissingFile, file: UploadFile) -> None:
+    """The same token may send the same bytes in another form at this moment: then theirs will do."""
+    for pause_s in TAKEN_OVER_PAUSES_S:
+        try:
+            await manifests.receive(
+                sessions,
+                store,
+                scope.principal,
+                sha256=missing.sha256,
+                body=_chunks(file),
+                size_bytes=missing.size_bytes,
+            )
+        except UploadTakenOver:
+            await anyio.sleep(pause_s * random.uniform(0.5, 1))  # noqa: S311 (no secret)
+        else:
+            return
+        async with sessions() as session:
+            if (await manifests.progress(session, scope.principal, missing.sha256, missing.size_bytes)).is_stored:
+                return
+    raise TooBusy("Others send the same bytes with the same token, again and again.")
 
 
 def _files(form: FormData) -> dict[str, UploadFile]:

@@ -25,6 +25,7 @@ async def expire_uploads(session: AsyncSession, age: timedelta) -> int:
         select(ModelVersionTable.id, ModelVersionTable.manifest_id)
         .join(ManifestTable, ManifestTable.id == ModelVersionTable.manifest_id)
         .where(ModelVersionTable.state == VersionState.UPLOADING, manifests.is_abandoned(age))
+        .limit(manifests.EXPIRED_AT_ONCE)
         .with_for_update(of=ModelVersionTable, skip_locked=True)
     )
     rows = (await session.execute(wanted)).all()
@@ -49,18 +50,17 @@ async def judge(session: AsyncSession) -> None:
 
 
 async def _move(session: AsyncSession, before: VersionState, after: VersionState, event: str, condition) -> None:
-    wanted = (
-        select(ModelVersionTable)
-        .where(ModelVersionTable.state == before, condition)
-        .order_by(ModelVersionTable.id)
-        .limit(BATCH)
-        .with_for_update(skip_locked=True)
-    )
-    for version in list(await session.scalars(wanted)):
-        version.state, version.updated_at = after, func.now()
-        await session.flush()
-        await service.find_latest(session, version.model_id)
-        await service.announce(session, event, version)
+    found = select(ModelVersionTable.model_id).where(ModelVersionTable.state == before, condition).distinct()
+    for model_id in list(await session.scalars(found.order_by(ModelVersionTable.model_id).limit(BATCH))):
+        # The model first, as everybody does who changes a version.
+        await session.execute(select(ModelTable.id).where(ModelTable.id == model_id).with_for_update())
+        wanted = select(ModelVersionTable).where(ModelVersionTable.state == before, condition)
+        wanted = wanted.where(ModelVersionTable.model_id == model_id).order_by(ModelVersionTable.id).with_for_update()
+        for version in list(await session.scalars(wanted)):
+            version.state, version.updated_at = after, func.now()
+            await session.flush()
+            await service.announce(session, event, version)
+        await service.find_latest(session, model_id)
 
 
 async def used_by(session: AsyncSession, digests: Sequence[str]) -> dict[str, list[str]]:

@@ -11,6 +11,7 @@ from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.models import ModelVersion
+from keelway_api.db import batched
 from keelway_api.errors import NotFound
 from keelway_api.manifests.tables import ManifestFileTable, ManifestTable
 from keelway_api.models.tables import AliasTable, ModelTable, ModelUseTable, ModelVersionTable
@@ -98,8 +99,12 @@ async def version(
 ) -> VersionRow:
     """The rows of a version. Raises NotFound.
 
-    `lock`: `use` keeps it from being deleted, `change` from being changed as well, until the transaction ends.
+    `lock`: `use` keeps it from being deleted, `change` from being changed as well, until the transaction ends. Whoever
+    changes a version locks its model first, in a statement of its own: what is read then is what others left.
     """
+    if lock == "change":
+        ours = (ModelTable.workspace_id == workspace_id, ModelTable.name == name)
+        await session.execute(select(ModelTable.id).where(*ours).with_for_update())
     wanted = (
         select(V, ModelTable, ManifestTable)
         .join(ModelTable, V.model_id == ModelTable.id)
@@ -127,6 +132,9 @@ async def model(session: AsyncSession, workspace_id: UUID, name: str, *, is_lock
 
 async def versions_in_use(session: AsyncSession, version_ids: Sequence[UUID]) -> list[str]:
     """Who uses any of these versions: services, and aliases as `alias champion`."""
-    aliases = select(func.concat("alias ", AliasTable.alias)).where(AliasTable.version_id.in_(version_ids))
-    uses = select(ModelUseTable.used_by).where(ModelUseTable.version_id.in_(version_ids))
-    return sorted({*await session.scalars(aliases), *await session.scalars(uses)})
+    found: set[str] = set()
+    for ids in batched(version_ids):
+        aliases = select(func.concat("alias ", AliasTable.alias)).where(AliasTable.version_id.in_(ids))
+        uses = select(ModelUseTable.used_by).where(ModelUseTable.version_id.in_(ids))
+        found |= {*await session.scalars(aliases), *await session.scalars(uses)}
+    return sorted(found)

@@ -25,8 +25,8 @@ from keelway_api.models.tables import ModelTable, ModelUseTable, ModelVersionTab
 
 async def open_version(session: AsyncSession, scope: Scope, name: str, body: ModelVersionCreate) -> ModelVersionUpload:
     """A new version in state `uploading`, and where to send the bytes that are missing."""
-    model = await next_number(session, scope, name)
     manifest = await manifests.open_manifest(session, scope, body.files)
+    model = await next_number(session, scope, name)  # last: others who register this name wait from here on
     said = body.model_dump(exclude={"files", "resource_requirements"})
     version = ModelVersionTable(
         model_id=model.id,

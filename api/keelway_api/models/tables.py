@@ -20,7 +20,10 @@ class ModelTable(Base):
     """
 
     __tablename__ = "models"
-    __table_args__ = (UniqueConstraint("workspace_id", "name"),)
+    __table_args__ = (
+        UniqueConstraint("workspace_id", "name"),
+        Index("ix_models_created", "workspace_id", "created_at", "id"),
+    )
 
     id: Mapped[Id]
     workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
@@ -41,6 +44,7 @@ class ModelVersionTable(Base):
     __tablename__ = "model_versions"
     __table_args__ = (
         UniqueConstraint("model_id", "version"),
+        Index("ix_model_versions_named", "workspace_id", "name", "version", unique=True),
         Index("ix_model_versions_created", "workspace_id", "created_at", "id"),
         Index("ix_model_versions_name", "workspace_id", "name", "id"),
         Index("ix_model_versions_number", "workspace_id", "version", "id"),
@@ -85,11 +89,11 @@ class ModelUseTable(Base):
     __tablename__ = "model_uses"
 
     version_id: Mapped[UUID] = mapped_column(ForeignKey("model_versions.id"), primary_key=True)
-    used_by: Mapped[str] = mapped_column(primary_key=True)
+    used_by: Mapped[str] = mapped_column(primary_key=True, index=True)
 
 
 class AliasTable(Base):
-    """A name for one version of a model. `row_version` counts its moves."""
+    """A name for one version of a model. `change_id`: the change that made it so."""
 
     __tablename__ = "model_aliases"
 
@@ -98,7 +102,7 @@ class AliasTable(Base):
     version_id: Mapped[UUID] = mapped_column(ForeignKey("model_versions.id"), index=True)
     since: Mapped[Created]
     by: Mapped[str]
-    row_version: Mapped[int] = mapped_column(default=1)
+    change_id: Mapped[int] = mapped_column(BigInteger)
 
 
 class AliasHistoryTable(Base):

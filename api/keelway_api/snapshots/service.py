@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import delete, select
+from sqlalchemy import delete, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -13,11 +14,12 @@ from keelway.contracts.snapshots import Snapshot, SnapshotCreate, SnapshotState,
 from keelway_api.audit import service as audit
 from keelway_api.auth.dependencies import Scope
 from keelway_api.blobs.store import BlobStore
-from keelway_api.db import Sessions
+from keelway_api.db import Sessions, batched
 from keelway_api.errors import NotFound, WrongState
 from keelway_api.manifests import service as manifests
-from keelway_api.manifests.tables import ManifestTable
+from keelway_api.manifests.tables import ManifestFileTable, ManifestTable
 from keelway_api.snapshots.tables import SnapshotTable
+from keelway_api.workspaces.tables import WorkspaceTable
 
 
 async def open_snapshot(session: AsyncSession, scope: Scope, body: SnapshotCreate) -> SnapshotUpload:
@@ -26,6 +28,9 @@ async def open_snapshot(session: AsyncSession, scope: Scope, body: SnapshotCreat
     row = await _find(session, scope, digest)
     if row is None:
         row = await _insert(session, scope, body, digest)
+    elif await manifests.reopen(session, scope.principal, row.manifest_id):  # given up by another, or damaged since
+        row.state = SnapshotState.UPLOADING
+        await session.flush()
     return await upload(session, row)
 
 
@@ -117,9 +122,27 @@ async def expire_uploads(session: AsyncSession, age: timedelta) -> int:
         select(SnapshotTable.id, SnapshotTable.manifest_id)
         .join(ManifestTable, ManifestTable.id == SnapshotTable.manifest_id)
         .where(SnapshotTable.state == SnapshotState.UPLOADING, manifests.is_abandoned(age))
+        .limit(manifests.EXPIRED_AT_ONCE)
         .with_for_update(of=SnapshotTable, skip_locked=True)
     )
     rows = (await session.execute(wanted)).all()
     await session.execute(delete(SnapshotTable).where(SnapshotTable.id.in_([row.id for row in rows])))
     await session.execute(delete(ManifestTable).where(ManifestTable.id.in_([row.manifest_id for row in rows])))
     return len(rows)
+
+
+async def used_by(session: AsyncSession, digests: Sequence[str]) -> dict[str, list[str]]:
+    """'workspace/snapshot path' of every file of a snapshot, by the digest of its bytes."""
+    found: dict[str, list[str]] = {}
+    for some in batched(digests):
+        name = func.concat(WorkspaceTable.name, "/snapshot ", func.left(SnapshotTable.digest, 12))
+        wanted = (
+            select(ManifestFileTable.sha256, func.concat(name, " ", ManifestFileTable.path).label("file"))
+            .join(SnapshotTable, SnapshotTable.manifest_id == ManifestFileTable.manifest_id)
+            .join(WorkspaceTable, WorkspaceTable.id == SnapshotTable.workspace_id)
+            .where(ManifestFileTable.sha256.in_(some))
+            .order_by("file")
+        )
+        for row in await session.execute(wanted):
+            found.setdefault(row.sha256, []).append(row.file)
+    return found

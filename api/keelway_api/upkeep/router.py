@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request
+from pydantic import AwareDatetime
 
 from keelway.contracts.access import Role
 from keelway.contracts.upkeep import GcReport, ScrubReport
@@ -31,7 +31,7 @@ async def gc(
 
 
 @router.post("/scrub")
-async def scrub(request: Request, sessions: SessionFactory, since: datetime | None = None) -> ScrubReport:
+async def scrub(request: Request, sessions: SessionFactory, since: AwareDatetime | None = None) -> ScrubReport:
     """Read stored bytes again, oldest first, for a few seconds; pass `since` of the answer to go on."""
     state = request.app.state
     return await service.Upkeep(sessions, state.blobs, state.settings).scrub(since)

@@ -81,7 +81,7 @@ class Upkeep:
         while time.monotonic() < until:
             count, freed = await gc.delete_condemned(self._sessions, grace_s=grace_s)
             blobs, size_bytes = blobs + count, size_bytes + freed
-            late_s = min(grace_s, garbage.LATE_WRITER_S)
+            late_s = self._settings.late_writer_s
             collected = await garbage.collect(self._sessions, self._store, older_than_s=late_s)
             if not count and not collected:
                 return (blobs, size_bytes), True
@@ -140,12 +140,13 @@ async def _damaged(session: AsyncSession, checked: Sequence[Checked]) -> list[Da
     found = {blob.sha256: blob for blob in checked if blob.damage}
     versions = await integrity.used_by(session, list(found))
     runs = await outputs.used_by(session, list(found))
+    sources = await snapshots.used_by(session, list(found))
     return [
         DamagedBlob(
             sha256=sha256,
             size_bytes=blob.size_bytes,
             damage=blob.damage,
-            used_by=[*versions.get(sha256, []), *runs.get(sha256, [])],
+            used_by=[*versions.get(sha256, []), *runs.get(sha256, []), *sources.get(sha256, [])],
         )
         for sha256, blob in found.items()
         if blob.damage

@@ -171,7 +171,9 @@ def delete(
     yes: Yes = False,
 ) -> None:
     """Delete a version, or a model with all its versions; what a service or an alias uses stays."""
-    name, _, version = one_of(argument, model_id, what="NAME[:VERSION]").partition(":")
+    name, colon, version = one_of(argument, model_id, what="NAME[:VERSION]").partition(":")
+    if colon and not version:  # an empty variable must not delete everything
+        raise typer.BadParameter(f"{name}: names no version; leave the colon out to delete the whole model")
     what = f"{name}:{version}" if version else f"{name} with all its versions"
     confirm(f"Delete {what}?", yes=yes)
     with connect() as client:

@@ -29,6 +29,7 @@ class Damage(StrEnum):
     MISSING = "missing"
     TRUNCATED = "truncated"
     CHANGED = "changed"
+    UNREADABLE = "unreadable"
 
     @property
     def text(self) -> str:
@@ -37,6 +38,7 @@ class Damage(StrEnum):
             Damage.MISSING: "is not in the store",
             Damage.TRUNCATED: "is cut short in the store",
             Damage.CHANGED: "has other bytes in the store",
+            Damage.UNREADABLE: "cannot be read from the store",
         }[self]
 
 
@@ -46,7 +48,7 @@ class DamagedBlob(Answer):
     sha256: str
     size_bytes: int
     damage: Damage
-    used_by: list[str] = Field(description="'workspace/name:version path' for every file of a model version")
+    used_by: list[str] = Field(description="every file of a model version, a run's output or a snapshot that has them")
 
 
 class ScrubReport(Answer):

@@ -156,8 +156,11 @@ class Models(Resource):
 
     def delete(self, name: str, version: str | int | None = None) -> None:
         """Delete a version, or without one the model with all its versions. Raises InUse naming who uses it."""
-        name, found = split_reference(name, version or "")
-        self._client.request("DELETE", self._path(name, "versions", found) if found else self._path(name))
+        bare, colon, given = name.partition(":")
+        wanted = given if colon else version
+        if wanted is not None and not str(wanted).strip("0"):  # an empty variable must not delete everything
+            raise InvalidInput(f"{name!r} names no version; leave it and the colon out to delete the whole model")
+        self._client.request("DELETE", self._path(bare) if wanted is None else self._path(bare, "versions", wanted))
 
     def set_alias(self, name: str, alias: str, version: int | Literal["latest"]) -> Alias:
         """Have an alias name a version from now on."""

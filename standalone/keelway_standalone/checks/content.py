@@ -39,7 +39,7 @@ def _check_blobs(client: Client, report: Report) -> None:
     for found in client.upkeep.scrub():
         blobs, size_bytes = blobs + found.checked_blobs, size_bytes + found.checked_bytes
         for blob in found.damaged:
-            for file in blob.used_by:
+            for file in blob.used_by or ["what nothing uses"]:
                 report.claim(False, f"content: {file} (sha256 {blob.sha256}) {blob.damage.text}")
     report.fact("content", "blobs read and hashed", blobs)
     report.fact("content", "their bytes", size_bytes)

@@ -107,6 +107,15 @@ def test_an_alias_is_moved_only_as_it_was_seen(api, aliases):
     assert api.admin.get(f"{aliases}/champion").json()["version"] == 2
 
 
+def test_an_alias_that_was_made_anew_is_not_the_one_that_was_seen(api, aliases):
+    etag = move(api, aliases, "champion", 1).json()["etag"]
+    api.admin.delete(f"{aliases}/champion")
+
+    assert_problem(move(api, aliases, "champion", 2, headers={"If-Match": "*"}), "precondition-failed")
+    assert move(api, aliases, "champion", 2).status_code == 200
+    assert_problem(move(api, aliases, "champion", 3, headers={"If-Match": etag}), "precondition-failed")
+
+
 def test_moves_at_once_make_one_unbroken_chain(api, aliases):
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda number: move(api, aliases, "champion", number % 3 + 1), range(24)))

@@ -197,3 +197,26 @@ def test_an_upload_that_breaks_off_stores_nothing_and_is_no_error_of_ours(api, w
         time.sleep(0.05)
     assert "Traceback" not in api.log.read_bytes()[since:].decode()
     assert api.worker.get(f"/v1/blobs/{sha256(data)}").status_code == 404
+
+
+def test_knowing_a_digest_does_not_give_bytes_that_somebody_sends_to_another_workspace(api, workspace, w):
+    """Whoever sends them may write to both; who opened the upload in the other knows only the digest."""
+    data = unique_bytes()
+    curious = api.as_role("contributor", workspace)
+    open_version(curious, w, "curious", {"m.pkl": data})
+    elsewhere = f"/v1/workspaces/{api.workspace()}"
+
+    register(api.admin, elsewhere, "secret", {"m.pkl": data})
+
+    assert_problem(curious.post(f"{w}/models/curious/versions/1/commit"), "blobs-missing")
+    assert_problem(curious.get(f"{w}/models/curious/versions/1/files/m.pkl"), "wrong-state")
+
+
+def test_bytes_that_a_colleague_sends_to_the_same_workspace_need_not_be_sent_again(api, workspace, w):
+    data = unique_bytes()
+    colleague = api.as_role("contributor", workspace)
+    open_version(colleague, w, "theirs", {"m.pkl": data})
+
+    register(api.admin, w, "ours", {"m.pkl": data})
+
+    assert colleague.post(f"{w}/models/theirs/versions/1/commit").status_code == 200

@@ -4,6 +4,7 @@ import contextlib
 import http.client
 import json
 import subprocess
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -48,6 +49,16 @@ def test_bytes_that_are_there_already_are_kept_once(api, w):
     register(api.admin, w, "ridge", {"m.pkl": data})
 
     assert upload(api, w, [("m.pkl", data)]).json()["digest"] == upload(api, w, [("m.pkl", data)]).json()["digest"]
+
+
+def test_forms_with_the_same_bytes_at_once_all_become_versions(api, w):
+    data = bytes(2**20) + unique_bytes()
+
+    with ThreadPoolExecutor(6) as pool:
+        answers = list(pool.map(lambda _: upload(api, w, [("m.bin", data)]), range(6)))
+
+    assert [answer.status_code for answer in answers] == [201] * 6
+    assert sorted(answer.json()["version"] for answer in answers) == [1, 2, 3, 4, 5, 6]
 
 
 @pytest.mark.parametrize("path", ["../x", "/etc/passwd", "a/../../b", "a\\..\\b", "x\u202e", "a//b", ".", "x" * 1025])

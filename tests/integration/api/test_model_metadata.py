@@ -6,7 +6,16 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.support.problems import assert_problem
-from tests.support.registry import environment, manifest, register, service_body, snapshot, unique_bytes
+from tests.support.registry import (
+    environment,
+    manifest,
+    open_version,
+    register,
+    send,
+    service_body,
+    snapshot,
+    unique_bytes,
+)
 
 FILES = {"m.pkl": b"always the same"}
 SAID = {
@@ -175,6 +184,37 @@ def test_properties_only_grow(api, w):
 
     assert problem["keys"] == ["commit"]
     assert api.admin.get(path).json()["properties"] == {"commit": "abc", "who": "me"}
+
+
+def test_properties_do_not_grow_without_end(api, w):
+    version_of(api.admin, w, "ridge", properties={f"k{n}": "v" * 4000 for n in range(12)})
+    path = f"{w}/models/ridge/versions/1"
+
+    problem = assert_problem(
+        api.admin.patch(path, json={"properties": {f"m{n}": "v" * 4000 for n in range(12)}}), "invalid-request"
+    )
+
+    assert problem["errors"][0]["path"] == "body.properties"
+
+
+def test_latest_is_right_whatever_overlaps(api, w):
+    data = unique_bytes()
+    for _ in range(6):
+        opened = open_version(api.admin, w, "raced", {"m": data})
+        send(api.admin, opened, {"m": data})
+    for round_ in range(4):
+        with ThreadPoolExecutor(6) as pool:
+            if round_ == 0:
+                work = [("POST", f"versions/{number}/commit") for number in (6, 2, 5, 1, 4, 3)]
+            else:
+                top = api.admin.get(f"{w}/models/raced").json()["latest"]["version"]
+                work = [("DELETE", f"versions/{top}"), ("PUT", "aliases/a"), ("PATCH", f"versions/{top - 1}")]
+            bodies = {"PUT": {"version": 1}, "PATCH": {"description": str(round_)}}
+            asked = [(method, f"{w}/models/raced/{path}", bodies.get(method)) for method, path in work]
+            done = pool.map(lambda call: api.admin.request(call[0], call[1], json=call[2]), asked)
+        assert {answer.status_code for answer in done} <= {200, 204}
+        ready = [item["version"] for item in api.admin.get(f"{w}/models/raced/versions").json()["items"]]
+        assert api.admin.get(f"{w}/models/raced/versions/latest").json()["version"] == max(ready)
 
 
 def test_of_two_who_change_what_they_saw_one_is_told(api, w):

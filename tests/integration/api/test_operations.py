@@ -399,6 +399,7 @@ def _wait_for_a_lock(api):
 
 def test_a_lock_that_is_held_too_long_is_an_outage_and_no_mistake(api, operation):
     attempt = Attempt(api, operation)
+    api.sql("UPDATE operations SET lease_until = now() + interval '1 minute' WHERE id = %s", operation)
     with api.stack.postgres.connect() as connection:
         connection.execute("BEGIN")
         connection.execute("SELECT 1 FROM operations WHERE id = %s FOR UPDATE", [operation])

@@ -156,8 +156,20 @@ def test_somebody_elses_progress_is_not_shown(api, workspace, w, data, interrupt
     colleague = api.as_role("contributor", workspace)
     stranger = api.as_role("contributor", api.workspace())
 
-    assert colleague.get(f"/v1/blobs/{sha256(data)}/upload").json()["received_bytes"] == 0
-    assert_problem(stranger.get(f"/v1/blobs/{sha256(data)}/upload"), "blob-not-expected")
+    for client in (colleague, stranger):
+        assert_problem(client.get(f"/v1/blobs/{sha256(data)}/upload"), "blob-not-expected")
+        assert_problem(client.put(f"/v1/blobs/{sha256(data)}", content=data), "blob-not-expected")
+
+
+def test_an_upload_whose_stored_part_is_lost_begins_anew(api, w, data, interrupted):
+    first = keys_of(api.stack.s3, sha256(data))[0]
+    api.stack.s3.client().remove_object("keelway", first)
+
+    problem = assert_problem(rest(api, data, interrupted), "offset-mismatch")
+
+    assert problem["received_bytes"] == progress(api, data)["received_bytes"] == 0
+    assert api.admin.put(f"/v1/blobs/{sha256(data)}", content=data).status_code == 204
+    assert committed(api, w, data)
 
 
 def test_ranges_are_read_across_parts(api, w, data):

@@ -1,7 +1,8 @@
 """Snapshots: one content, one name."""
 
+from tests.support.objects import remove
 from tests.support.problems import assert_problem
-from tests.support.registry import manifest, open_version, snapshot, unique_bytes
+from tests.support.registry import manifest, open_version, send, sha256, snapshot, unique_bytes
 
 
 def test_the_same_content_is_one_snapshot(api, w):
@@ -58,3 +59,29 @@ def test_models_and_snapshots_share_bytes(api, w):
     snapshot(api.admin, w, {"a.py": data})
 
     assert open_version(api.admin, w, "m", {"m.pkl": data})["missing"] == []
+
+
+def test_a_snapshot_that_somebody_else_began_is_finished_by_whoever_opens_it_again(api, workspace, w):
+    files = {"score.py": unique_bytes()}
+    body = {"files": manifest(files)}
+    begun = api.as_role("contributor", workspace).post(f"{w}/snapshots", json=body).json()
+
+    snapshot(api.admin, w, files)
+
+    assert api.admin.get(f"{w}/snapshots/{begun['digest']}").json()["state"] == "ready"
+
+
+def test_a_snapshot_whose_bytes_are_damaged_is_mended_by_uploading_it_again(api, w):
+    files = {"score.py": unique_bytes(), "other.py": unique_bytes()}
+    made = snapshot(api.admin, w, files)
+    remove(api.stack.s3, sha256(files["score.py"]))
+    api.sql("UPDATE blobs SET verified_at = now() - interval '1 year' WHERE sha256 = %s", sha256(files["score.py"]))
+    told = api.admin.post("/v1/scrub").json()["damaged"]
+
+    again = api.admin.post(f"{w}/snapshots", json={"files": manifest(files)}).json()
+    send(api.admin, again, files)
+
+    name = f"{w.rsplit('/', 1)[1]}/snapshot {made['digest'][:12]} score.py"
+    assert [blob["used_by"] for blob in told if blob["sha256"] == sha256(files["score.py"])] == [[name]]
+    assert [missing["path"] for missing in again["missing"]] == ["score.py"]
+    assert api.admin.post(f"{w}/snapshots/{made['digest']}/commit").json()["state"] == "ready"

@@ -365,3 +365,11 @@ def test_a_model_itself_has_no_version_in_its_path(wire, client):
     )
 
     assert client.models.model("ridge").latest is None
+
+
+@pytest.mark.parametrize(("name", "version"), [("ridge:", None), ("ridge", ""), ("ridge", 0)])
+def test_an_empty_version_never_deletes_the_whole_model(wire, client, name, version):
+    with pytest.raises(InvalidInput, match="names no version"):
+        client.models.delete(name, version)
+
+    assert wire.asked == []
