@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.experiments import OutputsCreate, OutputsState, OutputsUpload
@@ -115,17 +114,7 @@ async def _contract(
 
 async def expire_uploads(session: AsyncSession, age: timedelta) -> int:
     """Remove outputs whose upload nobody went on with for so long."""
-    wanted = (
-        select(RunOutputsTable.id, RunOutputsTable.manifest_id)
-        .join(ManifestTable, ManifestTable.id == RunOutputsTable.manifest_id)
-        .where(RunOutputsTable.state == OutputsState.UPLOADING, manifests.is_abandoned(age))
-        .limit(manifests.EXPIRED_AT_ONCE)
-        .with_for_update(of=RunOutputsTable, skip_locked=True)
-    )
-    rows = (await session.execute(wanted)).all()
-    await session.execute(delete(RunOutputsTable).where(RunOutputsTable.id.in_([row.id for row in rows])))
-    await session.execute(delete(ManifestTable).where(ManifestTable.id.in_([row.manifest_id for row in rows])))
-    return len(rows)
+    return await manifests.give_up(session, RunOutputsTable, RunOutputsTable.state == OutputsState.UPLOADING, age)
 
 
 async def used_by(session: AsyncSession, digests: Sequence[str]) -> dict[str, list[str]]:

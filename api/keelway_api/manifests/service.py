@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
+from typing import Any, Protocol
 from uuid import UUID
 
 import anyio
-from sqlalchemy import ColumnElement, and_, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
@@ -265,8 +266,30 @@ async def _mark_lost(sessions: Sessions, manifest_id: UUID, lost: list[StoredBlo
             await session.execute(damaged.values(damaged_at=func.now()))
 
 
-def is_abandoned(age: timedelta) -> ColumnElement[bool]:
-    """Manifests that nothing came for in so long: neither a whole file nor a part of one."""
+class Opened(Protocol):
+    """A table whose rows are uploads until they are committed."""
+
+    id: Any
+    manifest_id: Any
+
+
+async def give_up(session: AsyncSession, table: type[Opened], is_open: ColumnElement[bool], age: timedelta) -> int:
+    """Remove open uploads that nobody went on with for so long, with their manifests; how many, a batch at a time."""
+    wanted = (
+        select(table.id, table.manifest_id)
+        .join(ManifestTable, ManifestTable.id == table.manifest_id)
+        .where(is_open, _is_abandoned(age))
+        .limit(EXPIRED_AT_ONCE)
+        .with_for_update(of=table, skip_locked=True)
+    )
+    rows = (await session.execute(wanted)).all()
+    await session.execute(delete(table).where(table.id.in_([row.id for row in rows])))
+    await session.execute(delete(ManifestTable).where(ManifestTable.id.in_([row.manifest_id for row in rows])))
+    return len(rows)
+
+
+def _is_abandoned(age: timedelta) -> ColumnElement[bool]:
+    """Nothing came in so long: neither a whole file nor a part of one."""
     arrives = (
         exists()
         .where(ManifestFileTable.manifest_id == ManifestTable.id, BlobUploadTable.sha256 == ManifestFileTable.sha256)

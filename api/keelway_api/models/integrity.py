@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import delete, exists, func, select
+from sqlalchemy import exists, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.models import VersionState
 from keelway_api.blobs.tables import BlobTable
 from keelway_api.manifests import service as manifests
-from keelway_api.manifests.tables import ManifestFileTable, ManifestTable
+from keelway_api.manifests.tables import ManifestFileTable
 from keelway_api.models import service
 from keelway_api.models.tables import ModelTable, ModelVersionTable
 from keelway_api.workspaces.tables import WorkspaceTable
@@ -21,17 +21,7 @@ BATCH = 200
 
 async def expire_uploads(session: AsyncSession, age: timedelta) -> int:
     """Remove versions whose upload nobody went on with for so long; their numbers are not given again."""
-    wanted = (
-        select(ModelVersionTable.id, ModelVersionTable.manifest_id)
-        .join(ManifestTable, ManifestTable.id == ModelVersionTable.manifest_id)
-        .where(ModelVersionTable.state == VersionState.UPLOADING, manifests.is_abandoned(age))
-        .limit(manifests.EXPIRED_AT_ONCE)
-        .with_for_update(of=ModelVersionTable, skip_locked=True)
-    )
-    rows = (await session.execute(wanted)).all()
-    await session.execute(delete(ModelVersionTable).where(ModelVersionTable.id.in_([row.id for row in rows])))
-    await session.execute(delete(ManifestTable).where(ManifestTable.id.in_([row.manifest_id for row in rows])))
-    return len(rows)
+    return await manifests.give_up(session, ModelVersionTable, ModelVersionTable.state == VersionState.UPLOADING, age)
 
 
 def _has_damage():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import delete, func, select
+from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -17,7 +17,7 @@ from keelway_api.blobs.store import BlobStore
 from keelway_api.db import Sessions, batched
 from keelway_api.errors import NotFound, WrongState
 from keelway_api.manifests import service as manifests
-from keelway_api.manifests.tables import ManifestFileTable, ManifestTable
+from keelway_api.manifests.tables import ManifestFileTable
 from keelway_api.snapshots.tables import SnapshotTable
 from keelway_api.workspaces.tables import WorkspaceTable
 
@@ -118,17 +118,7 @@ async def _find(session: AsyncSession, scope: Scope, digest: str) -> SnapshotTab
 
 async def expire_uploads(session: AsyncSession, age: timedelta) -> int:
     """Remove snapshots whose upload nobody went on with for so long."""
-    wanted = (
-        select(SnapshotTable.id, SnapshotTable.manifest_id)
-        .join(ManifestTable, ManifestTable.id == SnapshotTable.manifest_id)
-        .where(SnapshotTable.state == SnapshotState.UPLOADING, manifests.is_abandoned(age))
-        .limit(manifests.EXPIRED_AT_ONCE)
-        .with_for_update(of=SnapshotTable, skip_locked=True)
-    )
-    rows = (await session.execute(wanted)).all()
-    await session.execute(delete(SnapshotTable).where(SnapshotTable.id.in_([row.id for row in rows])))
-    await session.execute(delete(ManifestTable).where(ManifestTable.id.in_([row.manifest_id for row in rows])))
-    return len(rows)
+    return await manifests.give_up(session, SnapshotTable, SnapshotTable.state == SnapshotState.UPLOADING, age)
 
 
 async def used_by(session: AsyncSession, digests: Sequence[str]) -> dict[str, list[str]]:
