@@ -45,7 +45,7 @@ class Upkeep:
     ) -> GcReport:
         """One round. Killed at any moment, the next goes on; raises DependencyAway when the store is."""
         grace_s = self._settings.gc_grace_s if grace_s is None else grace_s
-        abandoned = await self._abandoned(is_dry_run=is_dry_run)
+        abandoned, is_swept = await self._abandoned(is_dry_run=is_dry_run)
         async with self._sessions.begin() as session:
             count, size_bytes = await gc.unreferenced(session)
             due = await gc.unreferenced(session, condemned_for_s=grace_s)
@@ -63,18 +63,22 @@ class Upkeep:
             unreferenced_bytes=size_bytes,
             deleted_blobs=deleted[0],
             deleted_bytes=deleted[1],
-            is_complete=is_complete,
+            is_complete=is_complete and is_swept,
         )
 
-    async def _abandoned(self, *, is_dry_run: bool) -> int:
+    async def _abandoned(self, *, is_dry_run: bool) -> tuple[int, bool]:
+        """Give up what nobody went on with, a batch at a time; how many, and whether that were all."""
         age = timedelta(seconds=self._settings.upload_keep_s)
-        count = 0
+        until, count = time.monotonic() + ROUND_S, 0
         for expire in (upload.expire, integrity.expire_uploads, snapshots.expire_uploads, outputs.expire_uploads):
-            async with self._sessions() as session:
-                count += await expire(session, age)
-                if not is_dry_run:
-                    await session.commit()
-        return count
+            async with self._sessions() as session:  # a dry run ends without a commit
+                while batch := await expire(session, age):
+                    count += batch
+                    if not is_dry_run:
+                        await session.commit()
+                    if time.monotonic() > until:
+                        return count, is_dry_run  # another dry run would find the same again
+        return count, True
 
     async def _delete(self, grace_s: float) -> tuple[tuple[int, int], bool]:
         until, blobs, size_bytes = time.monotonic() + ROUND_S, 0, 0

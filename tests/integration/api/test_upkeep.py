@@ -7,6 +7,7 @@ import uuid
 import httpx2
 import pytest
 
+from keelway_api.manifests.service import EXPIRED_AT_ONCE
 from tests.support.objects import keys_of, remove, write
 from tests.support.problems import assert_problem
 from tests.support.registry import manifest, open_version, register, send, sha256, unique_bytes
@@ -128,6 +129,20 @@ def test_an_upload_that_nobody_goes_on_with_is_given_up_and_its_number_stays_use
 
     assert_problem(api.admin.get(f"{w}/models/slow/versions/1"), "not-found")
     assert register(api.admin, w, "slow", {"m.pkl": data})["version"] == 2
+
+
+def test_uploads_that_were_given_up_are_all_removed_however_many_they_are(api, w):
+    count = EXPIRED_AT_ONCE + 3
+    for number in range(count):
+        open_version(api.admin, w, f"m{number}", {"m.pkl": unique_bytes()})
+    api.sql("UPDATE manifests SET touched_at = now() - interval '2 days' WHERE NOT is_sealed")
+
+    assert gc(api, dry_run=True)["abandoned_uploads"] >= count
+    assert api.admin.get(f"{w}/models/m0/versions/1").status_code == 200
+    assert gc(api)["abandoned_uploads"] >= count
+
+    assert [api.admin.get(f"{w}/models/m{n}/versions/1").status_code for n in range(count)] == [404] * count
+    assert gc(api)["abandoned_uploads"] == 0
 
 
 def test_damage_to_what_a_run_left_is_told_as_well(api, w):
