@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 
 import structlog
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.access import Role
@@ -40,6 +40,7 @@ from keelway_api.services.router import router as services
 from keelway_api.services.worker_router import router as service_work
 from keelway_api.settings import ApiSettings
 from keelway_api.snapshots.router import router as snapshots
+from keelway_api.statements import Statements
 from keelway_api.upkeep.router import router as upkeep
 from keelway_api.upkeep.service import Upkeep
 from keelway_api.workspaces import service as workspaces_service
@@ -83,16 +84,15 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.is_bootstrapped = False
     app.state.engine = engine
     app.state.sessions = create_sessions(engine)
+    app.state.statements = Statements(settings.database_url.get_secret_value())
     app.state.blobs = BlobStore(settings)
     app.state.turns = Turns(settings.uploads_at_once, settings.upload_idle_s)
     app.state.bell = Bell(settings.database_url.get_secret_value())
     app.state.celery = outbox.doorbell(settings)
     Deployments(settings).register()
     errors.install(app)
-    v1 = APIRouter(prefix="/v1")
     for feature in FEATURES:
-        v1.include_router(feature)
-    app.include_router(v1)
+        app.include_router(feature, prefix="/v1")  # not a router of routers: each level looks at all routes again
     app.include_router(health)
     learn_parameters(app)
     app.add_middleware(Edge, settings=settings)
@@ -122,6 +122,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
         for task in background:
             task.cancel()
         await asyncio.gather(*background, return_exceptions=True)
+        await state.statements.close()
         await state.engine.dispose()
 
 

@@ -21,15 +21,19 @@ TIMEOUTS = (
 )
 
 
+CONNECT_S = 5
+POOL_WAIT_S = 5
+
+
 def create_engine(settings: ApiSettings) -> AsyncEngine:
     """An engine with a bounded pool that notices dead connections."""
     return create_async_engine(
         settings.database_url.get_secret_value(),
-        pool_size=10,
-        max_overflow=10,
-        pool_timeout=5,
+        pool_size=20,
+        max_overflow=0,  # a connection beyond the pool would be made and closed for each request
+        pool_timeout=POOL_WAIT_S,
         pool_pre_ping=True,
-        connect_args={"connect_timeout": 5, "options": TIMEOUTS},
+        connect_args={"connect_timeout": CONNECT_S, "options": TIMEOUTS},
     )
 
 
@@ -50,7 +54,7 @@ async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
 Session = Annotated[AsyncSession, Depends(get_session, scope="function")]
 
 
-def get_sessions(request: Request) -> Sessions:
+async def get_sessions(request: Request) -> Sessions:
     """The factory, for handlers that must not hold a connection during I/O or waits."""
     return request.app.state.sessions
 

@@ -12,12 +12,11 @@ from typing import Any
 
 import structlog
 from fastapi import Request
-from sqlalchemy.exc import DBAPIError
-from sqlalchemy.exc import TimeoutError as PoolTimeout
 from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
+from keelway.contracts.base import WORKSPACE_NAME
 from keelway_api import errors, metrics
 from keelway_api.auth import service as auth
 from keelway_api.errors import HostNotAllowed, Problem, TooLarge
@@ -34,6 +33,7 @@ MANIFESTS = re.compile(r"/v1/workspaces/[^/]+/(models/[^/]+/versions|snapshots|e
 FORMS = re.compile(r"/v1/workspaces/[^/]+/models/[^/]+/versions:upload")
 LOGS = re.compile(r"/v1/(nodes/[^/]+/(logs|observed)|operations/[^/]+/reports)")
 MAX_LOG_BYTES = 8 * 2**20
+WORKSPACE = re.compile(f"/v1/workspaces/({WORKSPACE_NAME[1:-1]})(?=/|$)")
 BLOBS = re.compile(r"/v1/blobs/[0-9a-f]+")
 
 
@@ -98,13 +98,11 @@ class Edge:
 
 
 async def _authenticate(request: Request) -> None:
-    try:
-        async with request.app.state.sessions.begin() as session:
-            request.state.principal = await auth.authenticate(session, request.headers.get("authorization"))
-    except (DBAPIError, PoolTimeout, ConnectionError) as error:
-        if not (errors.is_outage(error) or errors.is_contention(error)):
-            raise
-        raise errors.DependencyAway("postgres") from error
+    found = WORKSPACE.match(request.scope["path"])
+    principal, workspace_id = await auth.authenticate(
+        request.app.state.statements, request.headers.get("authorization"), found[1] if found else None
+    )
+    request.state.principal, request.state.workspace_id = principal, workspace_id
 
 
 def _limit_of(path: str, settings: ApiSettings) -> int:

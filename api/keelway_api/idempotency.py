@@ -40,13 +40,9 @@ class IdempotencyTable(Base):
 class OnceRequest:
     """The request's key, if it has one."""
 
-    def __init__(
-        self,
-        request: Request,
-        idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None,
-    ) -> None:
+    def __init__(self, request: Request, key: str | None) -> None:
         self._request = request
-        self._key = idempotency_key
+        self._key = key
 
     async def answer(
         self,
@@ -111,7 +107,14 @@ class OnceRequest:
         return _json(row.status, row.body, {**(row.headers or {}), "Idempotency-Replayed": "true"})
 
 
-Once = Annotated[OnceRequest, Depends(OnceRequest)]
+async def get_once(
+    request: Request, idempotency_key: Annotated[str | None, Header(min_length=1, max_length=255)] = None
+) -> OnceRequest:
+    """The request, with its key."""
+    return OnceRequest(request, idempotency_key)
+
+
+Once = Annotated[OnceRequest, Depends(get_once)]
 
 
 async def forget_old(session: AsyncSession) -> None:

@@ -22,11 +22,7 @@ MAX_LIMIT = 200
 class PageRequest:
     """`?limit=&page_token=`: ask the database for `limit + 1` rows after the cursor, then make the page."""
 
-    def __init__(
-        self,
-        limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
-        page_token: Annotated[str | None, Query(max_length=2048)] = None,
-    ) -> None:
+    def __init__(self, limit: int, page_token: str | None) -> None:
         self.limit = limit
         self._cursor = _decode(page_token) if page_token else None
 
@@ -54,12 +50,25 @@ class PageRequest:
 
     def page(self, rows: Sequence[Item], key: Callable[[Item], Any]) -> Page[Item]:
         """The first `limit` rows, and a token when there is one more. `key` gives a row's cursor values."""
+        items, token = self.cut(rows, key)
+        return Page(items=items, next_page_token=token)
+
+    def cut(self, rows: Sequence[Item], key: Callable[[Item], Any]) -> tuple[list[Item], str | None]:
+        """The same as a pair, for items that are no contracts."""
         items = list(rows[: self.limit])
         more = len(rows) > self.limit
-        return Page(items=items, next_page_token=_encode(key(items[-1])) if more else None)
+        return items, _encode(key(items[-1])) if more else None
 
 
-Paging = Annotated[PageRequest, Depends(PageRequest)]
+async def get_paging(
+    limit: Annotated[int, Query(ge=1, le=MAX_LIMIT)] = DEFAULT_LIMIT,
+    page_token: Annotated[str | None, Query(max_length=2048)] = None,
+) -> PageRequest:
+    """The page that the query asks for. A coroutine: FastAPI calls others, and classes, in a thread."""
+    return PageRequest(limit, page_token)
+
+
+Paging = Annotated[PageRequest, Depends(get_paging)]
 
 
 def text(value: Any) -> str:

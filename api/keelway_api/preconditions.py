@@ -12,7 +12,7 @@ from keelway_api.errors import PreconditionFailed
 class IfMatch:
     """The request's precondition, if it has one. To be checked on the locked row, before anything changes."""
 
-    def __init__(self, if_match: Annotated[str | None, Header(max_length=1024)] = None) -> None:
+    def __init__(self, if_match: str | None) -> None:
         self._tags = None if if_match is None else {tag.strip() for tag in if_match.split(",")}
 
     def check(self, etag: str | None) -> None:
@@ -24,4 +24,9 @@ class IfMatch:
             raise PreconditionFailed(f"Its etag is {etag}, which If-Match does not name.", etag=etag)
 
 
-Precondition = Annotated[IfMatch, Depends(IfMatch)]
+async def get_precondition(if_match: Annotated[str | None, Header(max_length=1024)] = None) -> IfMatch:
+    """The request's If-Match."""
+    return IfMatch(if_match)
+
+
+Precondition = Annotated[IfMatch, Depends(get_precondition)]

@@ -11,9 +11,7 @@ from fastapi import Depends, Request
 
 from keelway.contracts.access import Role
 from keelway_api.auth.principal import Principal
-from keelway_api.db import Sessions
 from keelway_api.errors import Forbidden, NotFound
-from keelway_api.workspaces import service as workspaces
 
 
 @dataclass(frozen=True)
@@ -25,7 +23,7 @@ class Scope:
     principal: Principal
 
 
-def get_caller(request: Request) -> Principal:
+async def get_caller(request: Request) -> Principal:
     """The principal that the edge authenticated: no route is reached without one."""
     return request.state.principal
 
@@ -33,10 +31,10 @@ def get_caller(request: Request) -> Principal:
 Caller = Annotated[Principal, Depends(get_caller)]
 
 
-def everywhere(role: Role) -> Callable[[Principal], None]:
+def everywhere(role: Role) -> Callable[[Principal], Awaitable[None]]:
     """A dependency: the caller holds `role` in every workspace. Forbidden otherwise."""
 
-    def check(caller: Caller) -> None:
+    async def check(caller: Caller) -> None:
         if not caller.may(role, None):
             raise Forbidden(f"This needs the role {role}.")
 
@@ -50,14 +48,12 @@ def in_workspace(role: Role) -> Callable[[str, Request, Principal], Awaitable[Sc
     """
 
     async def resolve(workspace: str, request: Request, caller: Caller) -> Scope:
-        sessions: Sessions = request.app.state.sessions
-        async with sessions() as session:
-            found = await workspaces.find(session, workspace)
-        if not caller.sees(found.id):
+        found: UUID | None = request.state.workspace_id  # the edge looked, together with the token
+        if found is None or not caller.sees(found):
             raise NotFound("workspace", workspace)
-        if not caller.may(role, found.id):
+        if not caller.may(role, found):
             raise Forbidden(f"This needs the role {role} in workspace {workspace!r}.")
-        return Scope(found.id, found.name, caller)
+        return Scope(found, workspace, caller)
 
     return resolve
 

@@ -14,6 +14,7 @@ from keelway_api.db import Session
 from keelway_api.idempotency import Once
 
 router = APIRouter(tags=["access"])
+VERSION = version("keelway-api")  # read from disk each time it is asked for
 admins = Depends(everywhere(Role.ADMIN))
 
 
@@ -21,7 +22,7 @@ admins = Depends(everywhere(Role.ADMIN))
 async def whoami(session: Session, caller: Caller) -> Whoami:
     """Who the API thinks you are, and what you may do."""
     grants = await service.grants_of(session, caller.token_id)
-    return Whoami(id=caller.token_id, name=caller.name, grants=grants, keelway_version=version("keelway-api"))
+    return Whoami(id=caller.token_id, name=caller.name, grants=grants, keelway_version=VERSION)
 
 
 @router.post("/tokens", status_code=201, response_model=TokenCreated, dependencies=[admins])

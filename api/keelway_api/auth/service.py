@@ -6,7 +6,7 @@ import hmac
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import delete, func, or_, select, update
+from sqlalchemy import String, bindparam, delete, func, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,32 +16,51 @@ from keelway_api.auth.principal import Principal
 from keelway_api.auth.secrets import TokenSecret
 from keelway_api.auth.tables import GrantTable, TokenTable
 from keelway_api.errors import NotFound, Unauthenticated
+from keelway_api.statements import Statement, Statements, compiled
 from keelway_api.workspaces import service as workspaces
+from keelway_api.workspaces.tables import WorkspaceTable
 
 LAST_USED_EVERY = timedelta(minutes=1)  # not a write on every request
+REFUSED = "The token is unknown, expired or revoked."
 
 
-async def authenticate(session: AsyncSession, header: str | None) -> Principal:
-    """The principal behind an Authorization header. Raises Unauthenticated, with one text for every way it is wrong."""
+GRANTS = (
+    select(func.json_agg(func.json_build_array(GrantTable.role, GrantTable.workspace_id)))
+    .where(GrantTable.token_id == TokenTable.id)
+    .scalar_subquery()
+)
+WORKSPACE = select(WorkspaceTable.id).where(WorkspaceTable.name == bindparam("workspace", type_=String))
+KNOWN = (TokenTable.name, TokenTable.secret_sha256, TokenTable.revoked_at, TokenTable.expires_at)
+FIND = compiled(
+    select(*KNOWN, TokenTable.last_used_at, GRANTS, WORKSPACE.scalar_subquery()).where(
+        TokenTable.id == bindparam("id", type_=String)
+    )
+)
+USED = Statement(b"UPDATE tokens SET last_used_at = now() WHERE id = %(id)s", {})
+
+
+async def authenticate(
+    statements: Statements, header: str | None, workspace: str | None
+) -> tuple[Principal, UUID | None]:
+    """The principal behind an Authorization header, and the id of the workspace of that name, if there is one.
+
+    Raises Unauthenticated, with one text for every way it is wrong.
+    """
     scheme, _, credentials = (header or "").partition(" ")
     if scheme.lower() != "bearer" or not credentials:
         raise Unauthenticated("Send 'Authorization: Bearer <token>'.")
     secret = TokenSecret.parse(credentials.strip())
-    row = await session.get(TokenTable, secret.id) if secret else None
-    if secret is None or row is None or not _is_valid(row, secret):
-        raise Unauthenticated("The token is unknown, expired or revoked.")
-    if row.last_used_at is None or datetime.now(UTC) - row.last_used_at > LAST_USED_EVERY:
-        await session.execute(update(TokenTable).where(TokenTable.id == row.id).values(last_used_at=func.now()))
-    grants = await session.execute(
-        select(GrantTable.role, GrantTable.workspace_id).where(GrantTable.token_id == row.id)
-    )
-    return Principal(row.id, row.name, tuple((Role(role), workspace) for role, workspace in grants))
-
-
-def _is_valid(row: TokenTable, secret: TokenSecret) -> bool:
-    if not hmac.compare_digest(row.secret_sha256, secret.sha256) or row.revoked_at is not None:
-        return False
-    return row.expires_at is None or row.expires_at > datetime.now(UTC)
+    row = await statements.row(FIND, {"id": secret.id, "workspace": workspace}) if secret else None
+    if secret is None or row is None:
+        raise Unauthenticated(REFUSED)
+    name, stored, revoked_at, expires_at, last_used_at, grants, workspace_id = row
+    now = datetime.now(UTC)
+    if not hmac.compare_digest(stored, secret.sha256) or revoked_at is not None or (expires_at and expires_at <= now):
+        raise Unauthenticated(REFUSED)
+    if last_used_at is None or now - last_used_at > LAST_USED_EVERY:
+        await statements.rows(USED, {"id": secret.id})
+    held = tuple((Role(role), UUID(where) if where else None) for role, where in grants or ())
+    return Principal(secret.id, name, held), workspace_id
 
 
 async def ensure_token(session: AsyncSession, text: str, *, name: str, role: Role) -> None:

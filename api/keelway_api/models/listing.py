@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from fastapi import Query
-from sqlalchemy import ColumnElement, Row, Select, and_, func, select, tuple_
-from sqlalchemy.ext.asyncio import AsyncSession
+from fastapi import Depends, Query, Response
+from pydantic_core import to_json
+from sqlalchemy import ColumnElement, Integer, Select, String, Uuid, and_, bindparam, case, func, select, tuple_
+from sqlalchemy.dialects.postgresql import JSONB
 
-from keelway.contracts.base import Page
-from keelway.contracts.models import Model, ModelVersion
+from keelway_api import documents
+from keelway_api.documents import json_object, json_text
 from keelway_api.errors import InvalidRequest, NotFound
 from keelway_api.manifests.tables import ManifestTable
 from keelway_api.models import queries
@@ -20,152 +22,188 @@ from keelway_api.models.queries import V
 from keelway_api.models.tables import ModelTable
 from keelway_api.pagination import PageRequest, moment, number, text
 from keelway_api.query import NameFilter
+from keelway_api.statements import Row, Statement, Statements, compiled
 
 Pairs = Annotated[list[str], Query(max_length=20, description="'key' that is there, or 'key=value'; all must hold")]
 Text = Annotated[str | None, Query(min_length=1, max_length=1024)]
 PARSED: dict[str, Callable[[Any], Any]] = {"created_at": moment, "name": text, "version": number}
 
 
-class VersionQuery:
-    """What a list of versions, or of models by their latest version, may be asked for."""
+@dataclass(frozen=True)
+class Shape:
+    """All of a query but its values: queries of one shape are one statement. `filters`: `name` or of FILTERS."""
 
-    def __init__(
-        self,
-        name: NameFilter = None,
-        tag: Pairs = [],  # noqa: B006 - FastAPI reads it, nobody changes it
-        property: Pairs = [],  # noqa: B006
-        framework: Text = None,
-        run: Text = None,
-        dataset: Text = None,
-        latest_only: bool = False,
-        order_by: Literal["created_at", "name", "version"] = "created_at",
-        order: Literal["asc", "desc"] | None = None,
-    ) -> None:
-        self.name = name
-        self.latest_only = latest_only
-        self.order_by = order_by
-        self.is_descending = (order or ("asc" if order_by == "name" else "desc")) == "desc"
-        self.said = [
-            *(_holds(V.tags, "tag", pair) for pair in tag),
-            *(_holds(V.properties, "property", pair) for pair in property),
-        ]
-        if framework is not None:
-            self.said.append(V.framework == framework)
-        if run is not None:
-            self.said.append(V.run == run)
-        if dataset is not None:
-            self.said.append(V.datasets.contains([{"id": dataset}]))
-
-    def cursor(self, paging: PageRequest) -> tuple[Any, UUID] | None:
-        """Where this page begins. Raises InvalidRequest for the token of another order."""
-        found = paging.after(text, PARSED[self.order_by], UUID)
-        if found is None:
-            return None
-        if found[0] != self._order:
-            raise InvalidRequest("query.page_token", "a token of this list in another order")
-        return found[1], found[2]
-
-    def key(self, value: Any, row_id: UUID) -> list[Any]:
-        """What goes into the token for the next page."""
-        return [self._order, value.isoformat() if self.order_by == "created_at" else value, str(row_id)]
+    filters: tuple[str, ...] = ()
+    latest_only: bool = False
+    order_by: str = "created_at"
+    is_descending: bool = True
+    has_cursor: bool = False
 
     @property
-    def _order(self) -> str:
+    def order(self) -> str:
+        """What a page token of this order begins with."""
         return f"{self.order_by} {'desc' if self.is_descending else 'asc'}"
 
 
 @dataclass(frozen=True)
-class _Order:
-    """A column and the row's id behind it, so that no two rows are equal."""
+class VersionQuery:
+    """What a list of versions, or of models by their latest version, is asked for; a value for each filter."""
 
-    column: Any
-    row_id: Any
-    is_descending: bool
+    shape: Shape
+    values: tuple[Any, ...] = ()
 
-    def after(self, cursor: tuple[Any, UUID]) -> ColumnElement[bool]:
-        """Behind the row that the cursor names."""
-        here = tuple_(self.column, self.row_id)
-        return here < tuple_(*cursor) if self.is_descending else here > tuple_(*cursor)
+    def at(self, workspace_id: UUID, paging: PageRequest) -> tuple[Shape, dict[str, Any]]:
+        """The shape of one page of it, and the values of that statement's parameters.
 
-    @property
-    def clauses(self) -> list[Any]:
-        """For ORDER BY."""
-        columns = (self.column, self.row_id)
-        return [column.desc() if self.is_descending else column.asc() for column in columns]
+        Raises InvalidRequest for the token of another order.
+        """
+        values = {f"value_{number}": value for number, value in enumerate(self.values)}
+        values |= {"workspace_id": workspace_id, "limit": paging.limit + 1}
+        cursor = paging.after(text, PARSED[self.shape.order_by], UUID)
+        if cursor is None:
+            return self.shape, values
+        if cursor[0] != self.shape.order:
+            raise InvalidRequest("query.page_token", "a token of this list in another order")
+        return replace(self.shape, has_cursor=True), values | {"after": cursor[1], "after_id": cursor[2]}
+
+    def key(self, row: Row) -> list[Any]:
+        """What goes into the token for the page behind a row, which begins with its id and what it is ordered by."""
+        value = row[1].isoformat() if self.shape.order_by == "created_at" else row[1]
+        return [self.shape.order, value, str(row[0])]
 
 
-async def versions(
-    session: AsyncSession, workspace_id: UUID, query: VersionQuery, paging: PageRequest
-) -> Page[ModelVersion]:
-    """Versions of all models, or of the one that is named, without their files."""
-    order = _Order(getattr(V, query.order_by), V.id, query.is_descending)
-    wanted = queries.documents().where(V.workspace_id == workspace_id, *query.said)
-    if query.name is not None:
-        wanted = wanted.where(V.name == query.name)
-    if query.latest_only:
+async def get_query(
+    name: NameFilter = None,
+    tag: Pairs = [],  # noqa: B006 - FastAPI reads it, nobody changes it
+    property: Pairs = [],  # noqa: B006
+    framework: Text = None,
+    run: Text = None,
+    dataset: Text = None,
+    latest_only: bool = False,
+    order_by: Literal["created_at", "name", "version"] = "created_at",
+    order: Literal["asc", "desc"] | None = None,
+) -> VersionQuery:
+    """The filters and the order of the request's query."""
+    plain = {"name": name, "framework": framework, "run": run}
+    found = [(filter, value) for filter, value in plain.items() if value is not None]
+    found += [_holds("tag", pair) for pair in tag] + [_holds("property", pair) for pair in property]
+    if dataset is not None:
+        found.append(("dataset", to_json([{"id": dataset}]).decode()))
+    is_descending = (order or ("asc" if order_by == "name" else "desc")) == "desc"
+    shape = Shape(tuple(filter for filter, _ in found), latest_only, order_by, is_descending)
+    return VersionQuery(shape, tuple(value for _, value in found))
+
+
+Filtered = Annotated[VersionQuery, Depends(get_query)]
+
+
+FILTERS: dict[str, Callable[[str], ColumnElement[bool]]] = {
+    "framework": lambda value: V.framework == bindparam(value, type_=String()),
+    "run": lambda value: V.run == bindparam(value, type_=String()),
+    "dataset": lambda value: V.datasets.contains(bindparam(value, type_=JSONB())),
+    "tag": lambda value: V.tags.has_key(bindparam(value, type_=String())),
+    "tag=": lambda value: V.tags.contains(bindparam(value, type_=JSONB())),
+    "property": lambda value: V.properties.has_key(bindparam(value, type_=String())),
+    "property=": lambda value: V.properties.contains(bindparam(value, type_=JSONB())),
+}
+STATEMENTS = 256  # shapes that are kept: callers could make up any number
+
+
+def _filters(shape: Shape, name: Any) -> list[ColumnElement[bool]]:
+    by_name: dict[str, Callable[[str], ColumnElement[bool]]] = {
+        **FILTERS,
+        "name": lambda value: name == bindparam(value, type_=String()),
+    }
+    return [by_name[filter](f"value_{number}") for number, filter in enumerate(shape.filters)]
+
+
+def _page(wanted: Select[*tuple[Any, ...]], shape: Shape, column: Any, row_id: Any) -> Statement:
+    """One page, ordered by a column and the row's id behind it, so that no two rows are equal."""
+    here = (column, row_id)
+    if shape.has_cursor:
+        cursor = tuple_(bindparam("after", type_=column.type), bindparam("after_id", type_=Uuid()))
+        wanted = wanted.where(tuple_(*here) < cursor if shape.is_descending else tuple_(*here) > cursor)
+    wanted = wanted.order_by(*(part.desc() if shape.is_descending else part.asc() for part in here))
+    return compiled(wanted.limit(bindparam("limit", type_=Integer())))
+
+
+@lru_cache(STATEMENTS)
+def versions_statement(shape: Shape) -> Statement:
+    """One page of versions: id, what they are ordered by, document."""
+    column = getattr(V, shape.order_by)
+    wanted = queries.documents((V.id, column, json_text(queries.AS_JSON))).where(V.workspace_id == WORKSPACE_ID)
+    if shape.latest_only:
         is_latest = and_(ModelTable.id == V.model_id, ModelTable.latest_version == V.version)
         wanted = wanted.join(ModelTable, is_latest)
-    if cursor := query.cursor(paging):
-        wanted = wanted.where(order.after(cursor))
-    rows = (await session.execute(wanted.order_by(*order.clauses).limit(paging.limit + 1))).all()
-    page = paging.page(rows, lambda row: query.key(getattr(row, query.order_by), row.row_id))
-    return Page(items=[queries.contract(row) for row in page.items], next_page_token=page.next_page_token)
+    return _page(wanted.where(*_filters(shape, V.name)), shape, column, V.id)
 
 
-async def models(session: AsyncSession, workspace_id: UUID, query: VersionQuery, paging: PageRequest) -> Page[Model]:
-    """Models with their latest ready version; filters are about that one."""
-    columns = {"created_at": ModelTable.created_at, "name": ModelTable.name}
-    version = func.coalesce(ModelTable.latest_version, 0)
-    order = _Order(columns.get(query.order_by, version), ModelTable.id, query.is_descending)
-    wanted = _models(workspace_id).where(*query.said)
-    if query.name is not None:
-        wanted = wanted.where(ModelTable.name == query.name)
-    if query.latest_only:
+@lru_cache(STATEMENTS)
+def models_statement(shape: Shape) -> Statement:
+    """One page of models: id, what they are ordered by, document."""
+    sorted_by = {"created_at": ModelTable.created_at, "name": ModelTable.name}
+    column = sorted_by.get(shape.order_by, func.coalesce(ModelTable.latest_version, 0))
+    wanted = _models(ModelTable.id, column)
+    if shape.latest_only:
         wanted = wanted.where(ModelTable.latest_version.is_not(None))
-    if cursor := query.cursor(paging):
-        wanted = wanted.where(order.after(cursor))
-    rows = (await session.execute(wanted.order_by(*order.clauses).limit(paging.limit + 1))).all()
-    page = paging.page(rows, lambda row: query.key(_sorted_by(row, query.order_by), row.model_row_id))
-    return Page(items=[_model(row) for row in page.items], next_page_token=page.next_page_token)
+    return _page(wanted.where(*_filters(shape, ModelTable.name)), shape, column, ModelTable.id)
 
 
-async def model(session: AsyncSession, workspace_id: UUID, name: str) -> Model:
+async def versions(statements: Statements, workspace_id: UUID, query: VersionQuery, paging: PageRequest) -> Response:
+    """Versions of all models, or of the one that is named, without their files."""
+    shape, values = query.at(workspace_id, paging)
+    items, token = paging.cut(await statements.rows(versions_statement(shape), values), query.key)
+    return documents.page([item[2] for item in items], token)
+
+
+async def versions_of(statements: Statements, workspace_id: UUID, name: str, paging: PageRequest) -> Response:
+    """The versions of one model, the highest first. Raises NotFound."""
+    query = VersionQuery(Shape(("name",), order_by="version"), (name,))
+    shape, values = query.at(workspace_id, paging)
+    rows = await statements.rows(versions_statement(shape), values)
+    if not rows:
+        await model(statements, workspace_id, name)
+    items, token = paging.cut(rows, query.key)
+    return documents.page([item[2] for item in items], token)
+
+
+async def models(statements: Statements, workspace_id: UUID, query: VersionQuery, paging: PageRequest) -> Response:
+    """Models with their latest ready version; filters are about that one."""
+    shape, values = query.at(workspace_id, paging)
+    items, token = paging.cut(await statements.rows(models_statement(shape), values), query.key)
+    return documents.page([item[2] for item in items], token)
+
+
+LATEST = case((V.id.is_not(None), queries.AS_JSON))
+MODEL_AS_JSON = json_object((ModelTable.name, ModelTable.created_at, LATEST.label("latest")))
+WORKSPACE_ID = bindparam("workspace_id", type_=Uuid())
+
+
+def _models(*columns: Any) -> Select[*tuple[Any, ...]]:
+    is_latest = and_(V.model_id == ModelTable.id, V.version == ModelTable.latest_version)
+    return (
+        select(*columns, json_text(MODEL_AS_JSON))
+        .select_from(ModelTable)
+        .outerjoin(V, is_latest)
+        .outerjoin(ManifestTable, ManifestTable.id == V.manifest_id)
+        .where(ModelTable.workspace_id == WORKSPACE_ID, ModelTable.is_deleted.is_(False))
+    )
+
+
+MODEL = compiled(_models().where(ModelTable.name == bindparam("name", type_=String())))
+
+
+async def model(statements: Statements, workspace_id: UUID, name: str) -> Response:
     """One model with its latest ready version. Raises NotFound."""
-    row = (await session.execute(_models(workspace_id).where(ModelTable.name == name))).first()
+    row = await statements.row(MODEL, {"workspace_id": workspace_id, "name": name})
     if row is None:
         raise NotFound("model", name)
-    return _model(row)
+    return documents.answer(row[0])
 
 
-def _models(workspace_id: UUID) -> Select[*tuple[Any, ...]]:
-    latest = and_(V.model_id == ModelTable.id, V.version == ModelTable.latest_version)
-    model = (
-        ModelTable.id.label("model_row_id"),
-        ModelTable.name.label("model_name"),
-        ModelTable.created_at.label("model_created_at"),
-        ModelTable.latest_version,
-    )
-    return (
-        select(*model, *queries.DOCUMENT)
-        .select_from(ModelTable)
-        .outerjoin(V, latest)
-        .outerjoin(ManifestTable, ManifestTable.id == V.manifest_id)
-        .where(ModelTable.workspace_id == workspace_id, ModelTable.is_deleted.is_(False))
-    )
-
-
-def _model(row: Row[Any]) -> Model:
-    latest = queries.contract(row) if row.row_id else None
-    return Model(name=row.model_name, created_at=row.model_created_at, latest=latest)
-
-
-def _sorted_by(row: Row[Any], order_by: str) -> Any:
-    return {"created_at": row.model_created_at, "name": row.model_name}.get(order_by, row.latest_version or 0)
-
-
-def _holds(column: Any, parameter: str, pair: str) -> ColumnElement[bool]:
+def _holds(parameter: str, pair: str) -> tuple[str, str]:
     """`key` is among the keys, or `key=value` among the pairs. Raises InvalidRequest without a key."""
     key, equals, value = pair.partition("=")
     if not key:
         raise InvalidRequest(f"query.{parameter}", "must be 'key' or 'key=value'")
-    return column.contains({key: value}) if equals else column.has_key(key)
+    return (f"{parameter}=", to_json({key: value}).decode()) if equals else (parameter, key)

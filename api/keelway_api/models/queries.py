@@ -6,15 +6,30 @@ from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Row, Select, and_, func, select
+from sqlalchemy import (
+    ColumnElement,
+    Integer,
+    Row,
+    Select,
+    String,
+    Uuid,
+    and_,
+    bindparam,
+    func,
+    literal_column,
+    null,
+    select,
+)
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keelway.contracts.models import ModelVersion
+from keelway.contracts.models import ModelVersion, VersionState
 from keelway_api.db import batched
+from keelway_api.documents import json_object, json_text
 from keelway_api.errors import NotFound
 from keelway_api.manifests.tables import ManifestFileTable, ManifestTable
 from keelway_api.models.tables import AliasTable, ModelTable, ModelUseTable, ModelVersionTable
+from keelway_api.statements import Statement, Statements, compiled
 
 V = ModelVersionTable
 VersionRow = tuple[ModelVersionTable, ModelTable, ManifestTable]
@@ -25,11 +40,9 @@ SHOWN = (
     V.resource_requirements, V.run, V.datasets, V.requires_approval, V.approved_at, V.approved_by, V.created_at,
     V.created_by, V.updated_at,
 )  # fmt: skip
-FILE = func.json_build_object(
-    *("path", ManifestFileTable.path),
-    *("size_bytes", ManifestFileTable.size_bytes),
-    *("sha256", ManifestFileTable.sha256),
-)
+FILE_COLUMNS = (ManifestFileTable.path, ManifestFileTable.size_bytes, ManifestFileTable.sha256)
+FILE = json_object(FILE_COLUMNS)
+MISSING_FILE = json_object((*FILE_COLUMNS, func.concat("/v1/blobs/", ManifestFileTable.sha256).label("upload_url")))
 FILES = (
     select(func.json_agg(aggregate_order_by(FILE, ManifestFileTable.path)))
     .where(ManifestFileTable.manifest_id == V.manifest_id)
@@ -44,8 +57,16 @@ USED_BY = func.array(
     .order_by(ModelUseTable.used_by)
     .scalar_subquery()
 )
+IS_MISSING = (
+    *(V.state == VersionState.UPLOADING, ManifestFileTable.manifest_id == V.manifest_id),
+    ManifestFileTable.is_received.is_(False),
+)
+MISSING = (
+    select(func.json_agg(aggregate_order_by(MISSING_FILE, ManifestFileTable.path))).where(*IS_MISSING).scalar_subquery()
+)
 
 
+ETAG = func.concat('"', V.row_version, '"')
 DOCUMENT: tuple[Any, ...] = (
     V.id.label("row_id"),
     func.concat(V.name, ":", V.version).label("id"),
@@ -54,10 +75,22 @@ DOCUMENT: tuple[Any, ...] = (
     ManifestTable.digest,
     ALIASES.label("aliases"),
     USED_BY.label("used_by"),
-    func.concat('"', V.row_version, '"').label("etag"),
+    ETAG.label("etag"),
 )
 # What can be large is not in lists.
 WHOLE_DOCUMENT: tuple[Any, ...] = (*DOCUMENT, FILES.label("files"), V.sample_input, V.sample_output)
+NOTHING = literal_column("'[]'::json")
+AS_JSON = json_object(
+    (*DOCUMENT[1:], NOTHING.label("files"), *(null().label(name) for name in ("sample_input", "sample_output")))
+)
+WHOLE_AS_JSON = json_object(
+    (
+        *DOCUMENT[1:],
+        func.coalesce(FILES, NOTHING).label("files"),
+        func.coalesce(MISSING, NOTHING).label("missing"),
+        *(V.sample_input, V.sample_output),
+    )
+)
 
 
 def documents(columns: tuple[Any, ...] = DOCUMENT) -> Select[*tuple[Any, ...]]:
@@ -75,14 +108,45 @@ def contract(row: Row[Any]) -> ModelVersion:
 
 def is_called(workspace_id: UUID, name: str, given: str) -> ColumnElement[bool]:
     """The version that `given` means: a number, `latest` for the highest ready one, or an alias."""
+    kind, value = _reading(given)
+    return _is_called(kind, workspace_id, name, value)
+
+
+def _reading(given: str) -> tuple[str, str | int]:
+    if given == "latest":
+        return "latest", given
+    if given.isascii() and given.isdigit():
+        return "number", int(given) if len(given) <= MAX_DIGITS else -1
+    return "alias", given
+
+
+def _is_called(kind: str, workspace_id: Any, name: Any, value: Any) -> ColumnElement[bool]:
     model = (ModelTable.workspace_id == workspace_id, ModelTable.name == name)
     ours = and_(V.workspace_id == workspace_id, V.name == name)
-    if given == "latest":
+    if kind == "latest":
         return and_(ours, V.version == select(ModelTable.latest_version).where(*model).scalar_subquery())
-    if given.isascii() and given.isdigit():
-        return and_(ours, V.version == (int(given) if len(given) <= MAX_DIGITS else -1))
+    if kind == "number":
+        return and_(ours, V.version == value)
     alias = select(AliasTable.version_id).join(ModelTable, ModelTable.id == AliasTable.model_id)
-    return and_(ours, V.id == alias.where(*model, AliasTable.alias == given).scalar_subquery())
+    return and_(ours, V.id == alias.where(*model, AliasTable.alias == value).scalar_subquery())
+
+
+def _show(kind: str) -> Statement:
+    value = bindparam("value", type_=Integer() if kind == "number" else String())
+    is_meant = _is_called(kind, bindparam("workspace_id", type_=Uuid()), bindparam("name", type_=String()), value)
+    return compiled(documents((json_text(WHOLE_AS_JSON), ETAG)).where(is_meant))
+
+
+SHOW = {kind: _show(kind) for kind in ("latest", "number", "alias")}
+
+
+async def shown(statements: Statements, workspace_id: UUID, name: str, number: str) -> tuple[str, str]:
+    """A version with all that is shown of it, as JSON, and its etag. Raises NotFound."""
+    kind, value = _reading(number)
+    row = await statements.row(SHOW[kind], {"workspace_id": workspace_id, "name": name, "value": value})
+    if row is None:
+        raise NotFound("model version", f"{name}:{number}")
+    return row[0], row[1]
 
 
 async def document(session: AsyncSession, workspace_id: UUID, name: str, number: str) -> tuple[UUID, ModelVersion]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 
 from keelway.contracts.base import MODEL_NAME, Page
 from keelway.contracts.files import FileEntry
@@ -15,6 +15,7 @@ from keelway.contracts.models import (
     ModelVersionUpdate,
     ModelVersionUpload,
 )
+from keelway_api import documents
 from keelway_api.auth.dependencies import Contributor, Deployer, Reader
 from keelway_api.blobs.answers import archive_response, file_response
 from keelway_api.db import Session, SessionFactory
@@ -22,9 +23,10 @@ from keelway_api.errors import NotFound
 from keelway_api.idempotency import Once
 from keelway_api.manifests import service as manifests
 from keelway_api.models import changes, form, listing, queries, service
-from keelway_api.models.listing import VersionQuery
+from keelway_api.models.listing import Filtered
 from keelway_api.pagination import Paging
 from keelway_api.preconditions import Precondition
+from keelway_api.statements import HotStatements
 
 router = APIRouter(prefix="/workspaces/{workspace}", tags=["models"])
 FORM = {
@@ -50,26 +52,22 @@ FORM = {
 Name = Annotated[str, Path(pattern=MODEL_NAME)]
 
 
-@router.get("/models")
-async def list_models(
-    scope: Reader, session: Session, paging: Paging, query: Annotated[VersionQuery, Depends()]
-) -> Page[Model]:
+@router.get("/models", response_model=Page[Model])
+async def list_models(scope: Reader, statements: HotStatements, paging: Paging, query: Filtered) -> Response:
     """Models, newest first, each with its latest ready version; filters are about that version."""
-    return await listing.models(session, scope.workspace_id, query, paging)
+    return await listing.models(statements, scope.workspace_id, query, paging)
 
 
-@router.get("/model-versions")
-async def list_all_versions(
-    scope: Reader, session: Session, paging: Paging, query: Annotated[VersionQuery, Depends()]
-) -> Page[ModelVersion]:
+@router.get("/model-versions", response_model=Page[ModelVersion])
+async def list_all_versions(scope: Reader, statements: HotStatements, paging: Paging, query: Filtered) -> Response:
     """Versions of all models, newest first, without files and samples."""
-    return await listing.versions(session, scope.workspace_id, query, paging)
+    return await listing.versions(statements, scope.workspace_id, query, paging)
 
 
-@router.get("/models/{name}")
-async def show_model(name: Name, scope: Reader, session: Session) -> Model:
+@router.get("/models/{name}", response_model=Model)
+async def show_model(name: Name, scope: Reader, statements: HotStatements) -> Response:
     """One model, with its latest ready version."""
-    return await listing.model(session, scope.workspace_id, name)
+    return await listing.model(statements, scope.workspace_id, name)
 
 
 @router.delete("/models/{name}", status_code=204)
@@ -100,22 +98,17 @@ async def commit_version(
     return await service.commit_version(sessions, request.app.state.blobs, scope, name, version)
 
 
-@router.get("/models/{name}/versions")
-async def list_versions(name: Name, scope: Reader, session: Session, paging: Paging) -> Page[ModelVersion]:
+@router.get("/models/{name}/versions", response_model=Page[ModelVersion])
+async def list_versions(name: Name, scope: Reader, statements: HotStatements, paging: Paging) -> Response:
     """Versions of a model, newest first, without files and samples."""
-    query = VersionQuery(name=name, order_by="version")
-    await queries.model(session, scope.workspace_id, name)
-    return await listing.versions(session, scope.workspace_id, query, paging)
+    return await listing.versions_of(statements, scope.workspace_id, name, paging)
 
 
-@router.get("/models/{name}/versions/{version}")
-async def show_version(
-    name: Name, version: str, scope: Reader, session: Session, response: Response
-) -> ModelVersionUpload:
+@router.get("/models/{name}/versions/{version}", response_model=ModelVersionUpload)
+async def show_version(name: Name, version: str, scope: Reader, statements: HotStatements) -> Response:
     """One version, with its files; while it is uploading also what is missing."""
-    found = await service.get_version(session, scope, name, version)
-    response.headers["ETag"] = found.etag
-    return found
+    document, etag = await queries.shown(statements, scope.workspace_id, name, version)
+    return documents.answer(document, etag=etag)
 
 
 @router.patch("/models/{name}/versions/{version}")

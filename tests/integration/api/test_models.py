@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from keelway.contracts.models import Model, ModelVersion, ModelVersionUpload
 from tests.support.problems import assert_problem
 from tests.support.registry import manifest, open_version, register, send, unique_bytes
 
@@ -148,3 +149,32 @@ def test_a_model_that_is_not_there_is_named(api, w):
     problem = assert_problem(api.admin.get(f"{w}/models/ridge"), "not-found")
 
     assert (problem["kind"], problem["name"]) == ("model", "ridge")
+
+
+@pytest.mark.parametrize("state", ["uploading", "ready"])
+def test_what_postgres_writes_is_what_the_contract_says(api, w, state):
+    files = {"a/m.pkl": unique_bytes(), 'a/b "quoted" \u00e9.txt': unique_bytes()}
+    about = {
+        "description": "line\nbreak \\ \u2028 \U0001f600",
+        "tags": {"k": 'v"'},
+        "framework": "onnx",
+        "resource_requirements": {"cpu": 0.5, "memory_gb": 2.0, "gpu": 1},
+        "datasets": [{"scenario": "training", "id": "d:1"}],
+        "sample_input": {"data": [[1, 2.5, None, True]]},
+        "sample_output": [1.5, -2],
+    }
+    made = open_version(api.admin, w, "whole", files, **about)
+    if state == "ready":
+        send(api.admin, made, files)
+        assert api.admin.post(f"{w}/models/whole/versions/1/commit").status_code == 200
+        assert api.admin.put(f"{w}/models/whole/aliases/champion", json={"version": 1}).status_code == 200
+
+    shown = api.admin.get(f"{w}/models/whole/versions/1").json()
+    listed = api.admin.get(f"{w}/model-versions", params={"name": "whole"}).json()["items"][0]
+    model = api.admin.get(f"{w}/models/whole").json()
+
+    for found, contract in ((shown, ModelVersionUpload), (listed, ModelVersion), (model, Model)):
+        assert set(found) == set(contract.model_fields)
+        assert contract.model_validate(found).model_dump(mode="json") == found
+    assert {key: shown[key] for key in about} == about
+    assert len(shown["missing"]) == (2 if state == "uploading" else 0)
