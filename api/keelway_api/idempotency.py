@@ -42,7 +42,7 @@ class OnceRequest:
 
     def __init__(self, request: Request, key: str | None) -> None:
         self._request = request
-        self._key = key
+        self.key = key
 
     async def answer(
         self,
@@ -59,7 +59,7 @@ class OnceRequest:
         SecretShownOnce instead. Raises IdempotencyMismatch when the key belongs to another request,
         IdempotencyInFlight while the first one has not ended.
         """
-        if self._key is None:
+        if self.key is None:
             made = await effect()
             return _json(status, made.model_dump_json(), headers(made))
         if not await self._reserve(session):
@@ -72,10 +72,11 @@ class OnceRequest:
 
     @property
     def _id(self) -> tuple[str, str]:
-        assert self._key is not None
-        return self._request.state.principal.token_id, self._key
+        assert self.key is not None
+        return self._request.state.principal.token_id, self.key
 
-    async def _digest(self) -> bytes:
+    async def digest(self) -> bytes:
+        """What tells this request from another with the same key."""
         start = f"{self._request.method} {self._request.scope['path']}?{self._request.url.query}\n".encode()
         return hashlib.sha256(start + await self._request.body()).digest()
 
@@ -86,7 +87,7 @@ class OnceRequest:
         try:
             made = await session.scalar(
                 insert(IdempotencyTable)
-                .values(token_id=token_id, key=key, request_sha256=await self._digest())
+                .values(token_id=token_id, key=key, request_sha256=await self.digest())
                 .on_conflict_do_nothing()
                 .returning(IdempotencyTable.key)
             )
@@ -98,7 +99,7 @@ class OnceRequest:
 
     async def _replay(self, session: AsyncSession, *, has_secret: bool) -> Response:
         row = await session.get_one(IdempotencyTable, self._id)
-        if row.request_sha256 != await self._digest():
+        if row.request_sha256 != await self.digest():
             raise IdempotencyMismatch("This key was used for another request.")
         if row.status is None or row.body is None:
             raise IdempotencyInFlight("The first request with this key has not ended.", headers=_later())

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import select
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
@@ -16,11 +17,13 @@ from typing import Annotated, Any
 import psycopg
 from fastapi import Depends, Request
 from psycopg.pq import TransactionStatus
-from sqlalchemy import Select
+from sqlalchemy import Select, Update
 from sqlalchemy.dialects.postgresql import psycopg as dialect
 from sqlalchemy.engine import make_url
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from keelway_api.db import CONNECT_S, POOL_WAIT_S, TIMEOUTS
+from keelway_api.db import CONNECT_S, POOL_WAIT_S, SESSION_OPTIONS
 from keelway_api.errors import DependencyAway, InvalidRequest
 
 CONNECTIONS = 10
@@ -28,19 +31,50 @@ Row = tuple[Any, ...]
 _DIALECT = dialect.dialect()
 
 
+PARAMETER = re.compile(r"%\((\w+)\)s")
+
+
 @dataclass(frozen=True)
 class Statement:
-    """A statement as Postgres reads it, and the values of those parameters that never change."""
+    """A statement as Postgres reads it, and the names of its parameters in their order."""
 
     text: bytes
-    values: Mapping[str, Any]
+    names: tuple[str, ...]
+
+    async def run(self, connection: psycopg.AsyncConnection, values: Mapping[str, Any], *, prepare: bool) -> list[Row]:
+        """All rows; none of a statement that gives none. Raises psycopg.Error."""
+        # A raw cursor: the usual one would rewrite its own notation for parameters at every call.
+        cursor = psycopg.AsyncRawCursor(connection)
+        await cursor.execute(self.text, [values[name] for name in self.names], prepare=prepare)
+        return await cursor.fetchall() if cursor.description else []
 
 
-def compiled(statement: Select[*tuple[Any, ...]]) -> Statement:
-    """A statement once and for all; what changes are bindparams with names."""
+def compiled(statement: Select[*tuple[Any, ...]] | Update) -> Statement:
+    """A statement once and for all; what changes are bindparams with names and no value."""
     found = statement.compile(dialect=_DIALECT)
-    values = {name: value for name, value in found.params.items() if value is not None}
-    return Statement(str(found).encode(), values)
+    constants = {name: _constant(value) for name, value in found.params.items() if value is not None}
+    names = [name for name in found.params if name not in constants]
+    places = {name: f"${number}" for number, name in enumerate(names, start=1)} | constants
+    return Statement(PARAMETER.sub(lambda match: places[match[1]], str(found)).encode(), tuple(names))
+
+
+def _constant(value: str | bool | int) -> str:
+    if isinstance(value, str):
+        quoted = value.replace("'", "''")
+        return f"'{quoted}'"
+    return str(value).lower()
+
+
+async def run_in(session: AsyncSession, statement: Statement, values: Mapping[str, Any]) -> Row | None:
+    """The first row of a statement that is a part of the session's transaction."""
+    await session.flush()
+    connection = await (await session.connection()).get_raw_connection()
+    driver: Any = connection.driver_connection
+    try:
+        rows = await statement.run(driver, values, prepare=False)
+    except psycopg.Error as error:  # as the session would raise it
+        raise DBAPIError.instance(None, None, error, psycopg.Error) from error
+    return rows[0] if rows else None
 
 
 class Statements:
@@ -62,8 +96,7 @@ class Statements:
         """All rows; none of a statement that gives none. Raises DependencyAway, InvalidRequest."""
         try:
             async with self._connection() as connection:
-                cursor = await connection.execute(statement.text, {**statement.values, **values}, prepare=True)
-                return await cursor.fetchall() if cursor.description else []
+                return await statement.run(connection, values, prepare=True)
         except psycopg.DataError as error:  # NUL in a text
             raise InvalidRequest("request", "it holds a character or a number that cannot be stored") from error
         except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError, OSError) as error:
@@ -99,7 +132,7 @@ class Statements:
                 return connection
             await connection.close()
         return await psycopg.AsyncConnection.connect(
-            self._conninfo, autocommit=True, connect_timeout=CONNECT_S, options=TIMEOUTS
+            self._conninfo, autocommit=True, connect_timeout=CONNECT_S, options=SESSION_OPTIONS
         )
 
 

@@ -171,6 +171,7 @@ def upgrade() -> None:
     sa.UniqueConstraint('workspace_id', 'name', name=op.f('uq_models_workspace_id_name'))
     )
     op.create_index('ix_models_created', 'models', ['workspace_id', 'created_at', 'id'], unique=False)
+    op.create_index('ix_models_latest', 'models', ['workspace_id', sa.literal_column('coalesce(latest_version, 0)'), 'id'], unique=False)
     op.create_table('operations',
     sa.Column('id', sa.Uuid(), nullable=False),
     sa.Column('workspace_id', sa.Uuid(), nullable=False),

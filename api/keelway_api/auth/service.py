@@ -6,7 +6,7 @@ import hmac
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
-from sqlalchemy import String, bindparam, delete, func, or_, select
+from sqlalchemy import String, bindparam, delete, func, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,7 +16,7 @@ from keelway_api.auth.principal import Principal
 from keelway_api.auth.secrets import TokenSecret
 from keelway_api.auth.tables import GrantTable, TokenTable
 from keelway_api.errors import NotFound, Unauthenticated
-from keelway_api.statements import Statement, Statements, compiled
+from keelway_api.statements import Statements, compiled
 from keelway_api.workspaces import service as workspaces
 from keelway_api.workspaces.tables import WorkspaceTable
 
@@ -36,7 +36,9 @@ FIND = compiled(
         TokenTable.id == bindparam("id", type_=String)
     )
 )
-USED = Statement(b"UPDATE tokens SET last_used_at = now() WHERE id = %(id)s", {})
+USED = compiled(
+    update(TokenTable).where(TokenTable.id == bindparam("id_", type_=String)).values(last_used_at=func.now())
+)
 
 
 async def authenticate(
@@ -58,7 +60,7 @@ async def authenticate(
     if not hmac.compare_digest(stored, secret.sha256) or revoked_at is not None or (expires_at and expires_at <= now):
         raise Unauthenticated(REFUSED)
     if last_used_at is None or now - last_used_at > LAST_USED_EVERY:
-        await statements.rows(USED, {"id": secret.id})
+        await statements.rows(USED, {"id_": secret.id})
     held = tuple((Role(role), UUID(where) if where else None) for role, where in grants or ())
     return Principal(secret.id, name, held), workspace_id
 

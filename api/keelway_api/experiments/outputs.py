@@ -20,6 +20,7 @@ from keelway_api.experiments.queries import RunRow
 from keelway_api.experiments.service import require_running, subject_of
 from keelway_api.experiments.tables import RunOutputsTable
 from keelway_api.manifests import service as manifests
+from keelway_api.manifests.opening import open_manifest
 from keelway_api.manifests.tables import ManifestTable
 
 Files = Sequence[FileEntry | ManifestFile]
@@ -35,7 +36,7 @@ async def open_upload(
     row = await queries.run(session, scope.workspace_id, experiment, name)
     require_running(row)
     await _check(session, row, body.files)
-    manifest = await manifests.open_manifest(session, scope, body.files)
+    manifest = await open_manifest(session, scope, body.files)
     outputs = RunOutputsTable(
         run_id=row[0].id, manifest_id=manifest.id, state=OutputsState.UPLOADING, created_by=scope.principal.name
     )

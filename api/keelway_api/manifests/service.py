@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
 import anyio
-from sqlalchemy import ColumnElement, and_, delete, exists, func, insert, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from keelway.contracts.access import Role
-from keelway.contracts.files import BlobUpload, FileEntry, ManifestFile, MissingFile, manifest_digest
-from keelway_api.auth.dependencies import Scope
+from keelway.contracts.files import BlobUpload, FileEntry, MissingFile
 from keelway_api.auth.principal import Principal
 from keelway_api.blobs import upload
 from keelway_api.blobs.objects import StoredBlob, StoredFile
@@ -35,62 +34,6 @@ from keelway_api.manifests.tables import ManifestFileTable, ManifestTable
 LOOKUP_BATCH = 10_000
 STAT_AT_ONCE = 16
 EXPIRED_AT_ONCE = 50  # each may have 100,000 files
-
-
-async def open_manifest(session: AsyncSession, scope: Scope, files: Sequence[ManifestFile]) -> ManifestTable:
-    """A new manifest; bytes that this caller could read anyway count as received."""
-    present = await _readable(session, scope.principal, {file.sha256: file.size_bytes for file in files})
-    row = ManifestTable(
-        workspace_id=scope.workspace_id,
-        token_id=scope.principal.token_id,
-        digest=manifest_digest(files),
-        size_bytes=sum(file.size_bytes for file in files),
-    )
-    session.add(row)
-    await session.flush()
-    await session.execute(
-        insert(ManifestFileTable),
-        [
-            {
-                "manifest_id": row.id,
-                "path": file.path,
-                "size_bytes": file.size_bytes,
-                "sha256": file.sha256,
-                "is_received": file.sha256 in present,
-            }
-            for file in files
-        ],
-    )
-    return row
-
-
-async def _readable(session: AsyncSession, principal: Principal, sizes: dict[str, int]) -> set[str]:
-    """Which digests the store holds for a workspace that this principal may read.
-
-    A digest that only others hold is never a shortcut: knowing a hash must not give its bytes.
-    """
-    found: set[str] = set()
-    digests = list(sizes)
-    for start in range(0, len(digests), LOOKUP_BATCH):
-        wanted = (
-            select(BlobTable.sha256, BlobTable.size_bytes)
-            .where(BlobTable.sha256.in_(digests[start : start + LOOKUP_BATCH]), BlobTable.damaged_at.is_(None))
-            .where(
-                exists()
-                .where(ManifestFileTable.sha256 == BlobTable.sha256, ManifestFileTable.is_received)
-                .where(ManifestFileTable.manifest_id == ManifestTable.id)
-                .where(_visible(principal))
-            )
-            .order_by(BlobTable.sha256)
-            .with_for_update(key_share=True, read=True)  # until this manifest refers to them, they may not be deleted
-        )
-        found |= {row.sha256 for row in await session.execute(wanted) if row.size_bytes == sizes[row.sha256]}
-    return found
-
-
-def _visible(principal: Principal):
-    ids = principal.visible_workspaces
-    return ManifestTable.workspace_id.is_not(None) if ids is None else ManifestTable.workspace_id.in_(ids)
 
 
 async def files_of(session: AsyncSession, manifest_id: UUID) -> list[FileEntry]:

@@ -38,7 +38,7 @@ async def update_version(
         await session.flush()
         await service.record(session, scope, "model.version.update", version, fields=sorted(changed))
         await service.announce(session, "model.updated", version, fields=sorted(changed))
-    return (await queries.document(session, scope.workspace_id, name, str(version.version)))[1]
+    return await queries.document(session, scope.workspace_id, name, str(version.version))
 
 
 async def approve(session: AsyncSession, scope: Scope, name: str, number: str) -> ModelVersion:
@@ -51,7 +51,7 @@ async def approve(session: AsyncSession, scope: Scope, name: str, number: str) -
         await session.flush()
         await service.record(session, scope, "model.version.approve", version, digest=row[2].digest)
         await service.announce(session, "model.approved", version, digest=row[2].digest)
-    return (await queries.document(session, scope.workspace_id, name, str(version.version)))[1]
+    return await queries.document(session, scope.workspace_id, name, str(version.version))
 
 
 async def delete_version(

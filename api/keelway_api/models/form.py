@@ -22,7 +22,7 @@ from keelway_api.blobs.turns import Turns
 from keelway_api.db import Sessions
 from keelway_api.errors import InvalidRequest, TooBusy, UploadTakenOver
 from keelway_api.manifests import service as manifests
-from keelway_api.models import service
+from keelway_api.models import opening, service
 
 MAX_FILES = 1000
 CHUNK_BYTES = 2**20
@@ -59,7 +59,7 @@ async def _store(
     files: dict[str, UploadFile],
 ) -> ModelVersion:
     async with sessions.begin() as session:
-        opened = await service.open_version(session, scope, name, body)
+        opened = await opening.open_version(session, scope, name, body)
     for missing in {file.sha256: file for file in opened.missing}.values():
         await _send(sessions, store, scope, missing, files[missing.path])
     return await service.commit_version(sessions, store, scope, name, str(opened.version))

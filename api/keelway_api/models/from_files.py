@@ -10,7 +10,7 @@ from keelway.contracts.files import FileEntry, ManifestFile
 from keelway.contracts.models import ModelVersion, ModelVersionCreate, VersionAbout
 from keelway_api.auth.dependencies import Scope
 from keelway_api.errors import BlobsMissing
-from keelway_api.models import queries, service
+from keelway_api.models import opening, queries, service
 
 
 async def register(
@@ -22,10 +22,10 @@ async def register(
     """
     listed = [ManifestFile(path=file.path, size_bytes=file.size_bytes, sha256=file.sha256) for file in files]
     said = {field: getattr(about, field) for field in VersionAbout.model_fields}
-    opened = await service.open_version(session, scope, name, ModelVersionCreate(files=listed, **said))
+    opened = await opening.open_version(session, scope, name, ModelVersionCreate(files=listed, **said))
     if opened.missing:
         raise BlobsMissing(f"run {run}", [file.path for file in opened.missing])
     row = await queries.version(session, scope.workspace_id, name, str(opened.version), lock="change")
     row[0].run = run
     await service.seal(session, scope, row)
-    return (await queries.document(session, scope.workspace_id, name, str(opened.version)))[1]
+    return await queries.document(session, scope.workspace_id, name, str(opened.version))

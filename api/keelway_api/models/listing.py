@@ -131,7 +131,7 @@ def _page(wanted: Select[*tuple[Any, ...]], shape: Shape, column: Any, row_id: A
 def versions_statement(shape: Shape) -> Statement:
     """One page of versions: id, what they are ordered by, document."""
     column = getattr(V, shape.order_by)
-    wanted = queries.documents((V.id, column, json_text(queries.AS_JSON))).where(V.workspace_id == WORKSPACE_ID)
+    wanted = queries.documents(V.id, column, json_text(queries.DOCUMENT.short)).where(V.workspace_id == WORKSPACE_ID)
     if shape.latest_only:
         is_latest = and_(ModelTable.id == V.model_id, ModelTable.latest_version == V.version)
         wanted = wanted.join(ModelTable, is_latest)
@@ -174,7 +174,7 @@ async def models(statements: Statements, workspace_id: UUID, query: VersionQuery
     return documents.page([item[2] for item in items], token)
 
 
-LATEST = case((V.id.is_not(None), queries.AS_JSON))
+LATEST = case((V.id.is_not(None), queries.DOCUMENT.short))
 MODEL_AS_JSON = json_object((ModelTable.name, ModelTable.created_at, LATEST.label("latest")))
 WORKSPACE_ID = bindparam("workspace_id", type_=Uuid())
 

@@ -9,7 +9,6 @@ from uuid import UUID
 from sqlalchemy import (
     ColumnElement,
     Integer,
-    Row,
     Select,
     String,
     Uuid,
@@ -23,7 +22,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import aggregate_order_by
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keelway.contracts.models import ModelVersion, VersionState
+from keelway.contracts.models import ModelVersionUpload, VersionState
 from keelway_api.db import batched
 from keelway_api.documents import json_object, json_text
 from keelway_api.errors import NotFound
@@ -35,75 +34,52 @@ V = ModelVersionTable
 VersionRow = tuple[ModelVersionTable, ModelTable, ManifestTable]
 MAX_DIGITS = 9  # what surely fits the column
 
-SHOWN = (
-    V.name, V.version, V.state, V.description, V.tags, V.properties, V.framework, V.framework_version,
-    V.resource_requirements, V.run, V.datasets, V.requires_approval, V.approved_at, V.approved_by, V.created_at,
-    V.created_by, V.updated_at,
-)  # fmt: skip
-FILE_COLUMNS = (ManifestFileTable.path, ManifestFileTable.size_bytes, ManifestFileTable.sha256)
-FILE = json_object(FILE_COLUMNS)
-MISSING_FILE = json_object((*FILE_COLUMNS, func.concat("/v1/blobs/", ManifestFileTable.sha256).label("upload_url")))
-FILES = (
-    select(func.json_agg(aggregate_order_by(FILE, ManifestFileTable.path)))
-    .where(ManifestFileTable.manifest_id == V.manifest_id)
-    .scalar_subquery()
-)
-ALIASES = func.array(
-    select(AliasTable.alias).where(AliasTable.version_id == V.id).order_by(AliasTable.alias).scalar_subquery()
-)
-USED_BY = func.array(
-    select(ModelUseTable.used_by)
-    .where(ModelUseTable.version_id == V.id)
-    .order_by(ModelUseTable.used_by)
-    .scalar_subquery()
-)
-IS_MISSING = (
-    *(V.state == VersionState.UPLOADING, ManifestFileTable.manifest_id == V.manifest_id),
-    ManifestFileTable.is_received.is_(False),
-)
-MISSING = (
-    select(func.json_agg(aggregate_order_by(MISSING_FILE, ManifestFileTable.path))).where(*IS_MISSING).scalar_subquery()
-)
-
-
-ETAG = func.concat('"', V.row_version, '"')
-DOCUMENT: tuple[Any, ...] = (
-    V.id.label("row_id"),
-    func.concat(V.name, ":", V.version).label("id"),
-    *SHOWN,
-    ManifestTable.size_bytes,
-    ManifestTable.digest,
-    ALIASES.label("aliases"),
-    USED_BY.label("used_by"),
-    ETAG.label("etag"),
-)
-# What can be large is not in lists.
-WHOLE_DOCUMENT: tuple[Any, ...] = (*DOCUMENT, FILES.label("files"), V.sample_input, V.sample_output)
 NOTHING = literal_column("'[]'::json")
-AS_JSON = json_object(
-    (*DOCUMENT[1:], NOTHING.label("files"), *(null().label(name) for name in ("sample_input", "sample_output")))
-)
-WHOLE_AS_JSON = json_object(
-    (
-        *DOCUMENT[1:],
-        func.coalesce(FILES, NOTHING).label("files"),
-        func.coalesce(MISSING, NOTHING).label("missing"),
-        *(V.sample_input, V.sample_output),
-    )
-)
 
 
-def documents(columns: tuple[Any, ...] = DOCUMENT) -> Select[*tuple[Any, ...]]:
-    """Versions as they go over the wire."""
+class DocumentOf:
+    """What is shown of a version, read from these rows: of the tables, or of a statement that adds them."""
+
+    def __init__(self, version: Any, manifest: Any, file: Any) -> None:
+        self.etag = func.concat('"', version.row_version, '"')
+        self.columns: tuple[Any, ...] = (
+            func.concat(version.name, ":", version.version).label("id"),
+            *(version.name, version.version, version.state, version.description, version.tags, version.properties),
+            *(version.framework, version.framework_version, version.resource_requirements, version.run),
+            *(version.datasets, version.requires_approval, version.approved_at, version.approved_by),
+            *(version.created_at, version.created_by, version.updated_at, manifest.size_bytes, manifest.digest),
+            _listed(AliasTable.alias, AliasTable.version_id == version.id).label("aliases"),
+            _listed(ModelUseTable.used_by, ModelUseTable.version_id == version.id).label("used_by"),
+            self.etag.label("etag"),
+        )
+        # What can be large is not in lists.
+        large = [NOTHING.label("files"), *(null().label(name) for name in ("sample_input", "sample_output"))]
+        self.short = json_object((*self.columns, *large))
+        entry = (file.path, file.size_bytes, file.sha256)
+        upload = (*entry, func.concat("/v1/blobs/", file.sha256).label("upload_url"))
+        ours = file.manifest_id == version.manifest_id
+        is_missing = (version.state == VersionState.UPLOADING, file.is_received.is_(False))
+        self.files = _aggregated(entry, file.path, ours)
+        missing = _aggregated(upload, file.path, ours, *is_missing)
+        samples = (version.sample_input, version.sample_output)
+        self.whole = json_object((*self.columns, self.files.label("files"), missing.label("missing"), *samples))
+
+
+def _listed(column: Any, condition: ColumnElement[bool]) -> ColumnElement[Any]:
+    return func.array(select(column).where(condition).order_by(column).scalar_subquery())
+
+
+def _aggregated(columns: Sequence[Any], order: Any, *conditions: ColumnElement[bool]) -> ColumnElement[Any]:
+    files = func.json_agg(aggregate_order_by(json_object(columns), order))
+    return func.coalesce(select(files).where(*conditions).scalar_subquery(), NOTHING)
+
+
+DOCUMENT = DocumentOf(V, ManifestTable, ManifestFileTable)
+
+
+def documents(*columns: Any) -> Select[*tuple[Any, ...]]:
+    """Versions, with columns of theirs and of their manifests."""
     return select(*columns).join_from(V, ManifestTable, ManifestTable.id == V.manifest_id)
-
-
-def contract(row: Row[Any]) -> ModelVersion:
-    """A document as its contract."""
-    fields = dict(row._mapping)
-    if fields.get("files", ()) is None:
-        fields["files"] = []
-    return ModelVersion.model_validate(fields)
 
 
 def is_called(workspace_id: UUID, name: str, given: str) -> ColumnElement[bool]:
@@ -134,7 +110,7 @@ def _is_called(kind: str, workspace_id: Any, name: Any, value: Any) -> ColumnEle
 def _show(kind: str) -> Statement:
     value = bindparam("value", type_=Integer() if kind == "number" else String())
     is_meant = _is_called(kind, bindparam("workspace_id", type_=Uuid()), bindparam("name", type_=String()), value)
-    return compiled(documents((json_text(WHOLE_AS_JSON), ETAG)).where(is_meant))
+    return compiled(documents(json_text(DOCUMENT.whole), DOCUMENT.etag).where(is_meant))
 
 
 SHOW = {kind: _show(kind) for kind in ("latest", "number", "alias")}
@@ -149,13 +125,13 @@ async def shown(statements: Statements, workspace_id: UUID, name: str, number: s
     return row[0], row[1]
 
 
-async def document(session: AsyncSession, workspace_id: UUID, name: str, number: str) -> tuple[UUID, ModelVersion]:
-    """A version with all that is shown of it, and its manifest's id. Raises NotFound."""
-    wanted = documents(WHOLE_DOCUMENT).add_columns(V.manifest_id).where(is_called(workspace_id, name, number))
-    row = (await session.execute(wanted)).first()
-    if row is None:
+async def document(session: AsyncSession, workspace_id: UUID, name: str, number: str) -> ModelVersionUpload:
+    """A version with all that is shown of it, and what is missing while it is uploading. Raises NotFound."""
+    wanted = documents(json_text(DOCUMENT.whole)).where(is_called(workspace_id, name, number))
+    found = await session.scalar(wanted)
+    if found is None:
         raise NotFound("model version", f"{name}:{number}")
-    return row.manifest_id, contract(row)
+    return ModelVersionUpload.model_validate_json(found)
 
 
 async def version(

@@ -22,7 +22,7 @@ from keelway_api.db import Session, SessionFactory
 from keelway_api.errors import NotFound
 from keelway_api.idempotency import Once
 from keelway_api.manifests import service as manifests
-from keelway_api.models import changes, form, listing, queries, service
+from keelway_api.models import changes, form, listing, opening, queries, service
 from keelway_api.models.listing import Filtered
 from keelway_api.pagination import Paging
 from keelway_api.preconditions import Precondition
@@ -78,10 +78,15 @@ async def delete_model(name: Name, scope: Contributor, session: Session) -> None
 
 @router.post("/models/{name}/versions", status_code=201, response_model=ModelVersionUpload)
 async def open_version(
-    name: Name, body: ModelVersionCreate, scope: Contributor, session: Session, once: Once
+    name: Name,
+    body: ModelVersionCreate,
+    scope: Contributor,
+    statements: HotStatements,
+    sessions: SessionFactory,
+    once: Once,
 ) -> Response:
     """Open a version: the answer says where to PUT each blob that is missing."""
-    return await once.answer(session, 201, lambda: service.open_version(session, scope, name, body))
+    return await opening.answer(statements, sessions, scope, name, body, once)
 
 
 @router.post("/models/{name}/versions:upload", status_code=201, openapi_extra=FORM)
@@ -144,7 +149,7 @@ async def approve_version(name: Name, version: str, scope: Deployer, session: Se
 @router.get("/models/{name}/versions/{version}/files")
 async def list_files(name: Name, version: str, scope: Reader, session: Session) -> Page[FileEntry]:
     """The files of a version."""
-    found = await service.get_version(session, scope, name, version)
+    found = await queries.document(session, scope.workspace_id, name, version)
     return Page(items=found.files)
 
 

@@ -10,7 +10,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keelway.contracts.models import ModelVersion, ModelVersionCreate, ModelVersionUpload, VersionState
+from keelway.contracts.models import ModelVersion, VersionState
 from keelway_api import events
 from keelway_api.audit import service as audit
 from keelway_api.auth.dependencies import Scope
@@ -21,41 +21,6 @@ from keelway_api.manifests import service as manifests
 from keelway_api.models import queries
 from keelway_api.models.queries import VersionRow
 from keelway_api.models.tables import ModelTable, ModelUseTable, ModelVersionTable
-
-
-async def open_version(session: AsyncSession, scope: Scope, name: str, body: ModelVersionCreate) -> ModelVersionUpload:
-    """A new version in state `uploading`, and where to send the bytes that are missing."""
-    manifest = await manifests.open_manifest(session, scope, body.files)
-    model = await next_number(session, scope, name)  # last: others who register this name wait from here on
-    said = body.model_dump(exclude={"files", "resource_requirements"})
-    version = ModelVersionTable(
-        model_id=model.id,
-        workspace_id=scope.workspace_id,
-        name=name,
-        version=model.last_version,
-        state=VersionState.UPLOADING,
-        manifest_id=manifest.id,
-        resource_requirements=dumped(body.resource_requirements),
-        created_by=scope.principal.name,
-        **said,
-    )
-    session.add(version)
-    await record(session, scope, "model.version.open", version)
-    return await get_version(session, scope, name, str(version.version))
-
-
-async def next_number(session: AsyncSession, scope: Scope, name: str) -> ModelTable:
-    """The model with its counter raised; the row's lock makes concurrent registrations take different numbers."""
-    statement = insert(ModelTable).values(
-        workspace_id=scope.workspace_id, name=name, last_version=1, created_by=scope.principal.name
-    )
-    raised = {"last_version": ModelTable.last_version + 1, "is_deleted": False}
-    model = await session.scalar(
-        statement.on_conflict_do_update(index_elements=["workspace_id", "name"], set_=raised).returning(ModelTable),
-        execution_options={"populate_existing": True},
-    )
-    assert model is not None
-    return model
 
 
 async def commit_version(sessions: Sessions, store: BlobStore, scope: Scope, name: str, number: str) -> ModelVersion:
@@ -73,7 +38,7 @@ async def commit_version(sessions: Sessions, store: BlobStore, scope: Scope, nam
             await seal(session, scope, row)
         elif row[0].state != VersionState.READY:
             raise WrongState(f"{name}:{number}", row[0].state, "an open upload")
-        return (await queries.document(session, scope.workspace_id, name, number))[1]
+        return await queries.document(session, scope.workspace_id, name, number)
 
 
 async def seal(session: AsyncSession, scope: Scope, row: VersionRow) -> None:
@@ -95,14 +60,6 @@ async def find_latest(session: AsyncSession, model_id: UUID) -> None:
     await session.execute(
         update(ModelTable).where(ModelTable.id == model_id).values(latest_version=highest.scalar_subquery())
     )
-
-
-async def get_version(session: AsyncSession, scope: Scope, name: str, number: str) -> ModelVersionUpload:
-    """One version with its files; while it is uploading also what is missing. Raises NotFound."""
-    manifest_id, found = await queries.document(session, scope.workspace_id, name, number)
-    is_open = found.state == VersionState.UPLOADING
-    missing = await manifests.missing_of(session, manifest_id) if is_open else []
-    return ModelVersionUpload.model_construct(**dict(found), missing=missing)
 
 
 async def readable_files(session: AsyncSession, scope: Scope, name: str, number: str) -> VersionRow:

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import BigInteger, ForeignKey, Identity, Index, String, UniqueConstraint
+from sqlalchemy import BigInteger, ForeignKey, Identity, Index, String, UniqueConstraint, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -23,6 +23,7 @@ class ModelTable(Base):
     __table_args__ = (
         UniqueConstraint("workspace_id", "name"),
         Index("ix_models_created", "workspace_id", "created_at", "id"),
+        Index("ix_models_latest", "workspace_id", text("coalesce(latest_version, 0)"), "id"),
     )
 
     id: Mapped[Id]

@@ -17,6 +17,7 @@ from keelway_api.blobs.store import BlobStore
 from keelway_api.db import Sessions, batched
 from keelway_api.errors import NotFound, WrongState
 from keelway_api.manifests import service as manifests
+from keelway_api.manifests.opening import open_manifest
 from keelway_api.manifests.tables import ManifestFileTable
 from keelway_api.snapshots.tables import SnapshotTable
 from keelway_api.workspaces.tables import WorkspaceTable
@@ -35,7 +36,7 @@ async def open_snapshot(session: AsyncSession, scope: Scope, body: SnapshotCreat
 
 
 async def _insert(session: AsyncSession, scope: Scope, body: SnapshotCreate, digest: str) -> SnapshotTable:
-    manifest = await manifests.open_manifest(session, scope, body.files)
+    manifest = await open_manifest(session, scope, body.files)
     row = await session.scalar(
         insert(SnapshotTable)
         .values(
