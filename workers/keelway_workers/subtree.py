@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -51,11 +52,17 @@ class Subtree:
         env: Mapping[str, str],
         on_line: Callable[[str], None],
         timeout_s: float,
+        passed: socket.socket | None = None,
     ) -> Finished:
-        """Run a command to its end. WorkStopped when the subtree was killed before or meanwhile."""
+        """Run a command to its end. WorkStopped when the subtree was killed before or meanwhile.
+
+        The command inherits the socket `passed`, which is closed here.
+        """
         with self._running:
             self.check()
-            process = _start(argv, {**env, MARK: self.mark})
+            process = _start(argv, {**env, MARK: self.mark}, passed)
+            if passed is not None:
+                passed.close()  # so that the other end hears when the command is gone
             try:
                 return self._follow(process, on_line, timeout_s)
             finally:
@@ -96,7 +103,7 @@ class Subtree:
         process.wait()
 
 
-def _start(argv: Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[str]:
+def _start(argv: Sequence[str], env: Mapping[str, str], passed: socket.socket | None) -> subprocess.Popen[str]:
     launcher = [sys.executable, "-I", "-S", str(Path(launch.__file__)), str(os.getpid())]
     return subprocess.Popen(
         [*launcher, *argv],
@@ -109,6 +116,7 @@ def _start(argv: Sequence[str], env: Mapping[str, str]) -> subprocess.Popen[str]
         encoding="utf-8",
         errors="replace",
         start_new_session=True,
+        pass_fds=[passed.fileno()] if passed else [],
     )
 
 

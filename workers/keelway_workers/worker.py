@@ -18,6 +18,7 @@ from keelway_workers.build import build
 from keelway_workers.delete import delete
 from keelway_workers.deploy import deploy
 from keelway_workers.environments import sweep_environments
+from keelway_workers.inspecting import inspect
 from keelway_workers.launch import PR_SET_PDEATHSIG
 from keelway_workers.node import Node
 from keelway_workers.node_dir import NodeDir
@@ -104,7 +105,12 @@ class Hearer:
 def handlers(settings: WorkerSettings, client: Client) -> dict[str, Handler]:
     """What is done for each kind of operation."""
     node = Node(settings, client)
-    return {"build": partial(build, node=node), "deploy": partial(deploy, node=node), "delete": delete}
+    return {
+        "build": partial(build, node=node),
+        "deploy": partial(deploy, node=node),
+        "delete": delete,
+        "inspect": inspect,
+    }
 
 
 def _die_with_parent() -> None:

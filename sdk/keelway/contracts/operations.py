@@ -36,6 +36,7 @@ class OperationKind(StrEnum):
     BUILD = "build"
     DEPLOY = "deploy"
     DELETE = "delete"
+    INSPECT = "inspect"
 
 
 class OperationError(Answer):
@@ -95,7 +96,7 @@ class Claim(Answer):
     epoch: int
     lease_s: float
     heartbeat_s: float
-    spec: dict[str, Any] = Field(description="a DeploySpec, BuildSpec or DeleteSpec, by kind")
+    spec: dict[str, Any] = Field(description="a DeploySpec, BuildSpec, DeleteSpec or InspectSpec, by kind")
 
 
 class HeartbeatRequest(Request):

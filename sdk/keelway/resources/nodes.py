@@ -9,6 +9,7 @@ import httpx2
 
 from keelway.contracts.services import Node, NodeDesired, NodeObserved, NodeRegister, ReplicaLogs
 from keelway.downloads import download_file
+from keelway.errors import DamagedDownload
 from keelway.resources.base import Resource, dumped, segment
 
 
@@ -45,6 +46,14 @@ class Blobs(Resource):
         `progress` gets the number of bytes of each piece; what it raises ends the download and leaves nothing behind.
         """
         download_file(self._client, f"/v1/blobs/{segment(sha256)}", to, sha256=sha256, progress=progress)
+
+    def read(self, sha256: str, offset: int, length: int) -> bytes:
+        """Some bytes of a blob, not verified: a digest is of the whole. DamagedDownload when fewer come."""
+        headers = {"Range": f"bytes={offset}-{offset + length - 1}"}
+        content = self._client.request("GET", f"/v1/blobs/{segment(sha256)}", headers=headers).content
+        if len(content) != length:
+            raise DamagedDownload(sha256, f"asked for {length} bytes at {offset}, got {len(content)}")
+        return content
 
 
 class Gateway(Resource):

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 from keelway.contracts.operations import Claim, ClaimRequest, Heartbeat, HeartbeatRequest, Operation, Report
+from keelway.contracts.safety import Inspections
 from keelway.contracts.services import Activate, PlaceReplicas, ReplicaList
 from keelway.errors import WaitTimeout
 from keelway.resources.base import Resource, dumped, segment
@@ -81,6 +82,10 @@ class Operations(Resource):
     def activate(self, id: str, epoch: int) -> None:
         """Send traffic to what the operation made."""
         self._client.request("POST", f"{_path(id)}/activate", json=dumped(Activate(epoch=epoch)))
+
+    def inspected(self, id: str, found: Inspections) -> None:
+        """For workers: what some blobs of an `inspect` were found to be."""
+        self._client.request("POST", f"{_path(id)}/inspections", json=dumped(found))
 
 
 def _path(id: str) -> str:
