@@ -27,6 +27,8 @@ from keelway_api.experiments.router import router as experiments
 from keelway_api.gateway.router import router as gateway
 from keelway_api.health.router import router as health
 from keelway_api.health.service import own_version
+from keelway_api.inspections.router import router as inspections
+from keelway_api.inspections.service import restart_due
 from keelway_api.manifests.router import router as blobs
 from keelway_api.models.alias_router import router as aliases
 from keelway_api.models.integrity import judge
@@ -52,6 +54,7 @@ FEATURES = (
     workspaces,
     models,
     aliases,
+    inspections,
     experiments,
     snapshots,
     environments,
@@ -103,7 +106,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state = app.state
     relay = outbox.Relay(state.sessions, state.bell, state.celery)
-    tasks = [partial(refresh_all, settings=state.settings), judge]
+    tasks = [partial(refresh_all, settings=state.settings), judge, restart_due]
     beside = [Upkeep(state.sessions, state.blobs, state.settings).run]
     clock = Clock(state.engine, state.sessions, state.blobs, state.settings, tasks=tasks, beside=beside)
     background = [

@@ -142,6 +142,29 @@ class ApprovalNeeded(Problem):
         super().__init__(f"{version} must be approved before it is deployed.", version=version)
 
 
+class NotInspected(Problem):
+    """The workspace has a policy about findings, and nobody has looked yet."""
+
+    type = "not-inspected"
+
+    def __init__(self, version: str) -> None:
+        super().__init__(
+            f"{version} was not inspected yet, and this workspace refuses versions by what is found.", version=version
+        )
+
+
+class UnsafeModel(Problem):
+    """The workspace refuses what was found in the version."""
+
+    type = "unsafe-model"
+
+    def __init__(self, version: str, refused: str, findings: Sequence[dict[str, Any]]) -> None:
+        named = "; ".join(f"{one['path']}: {one['code']}: {one['detail'][:200]}" for one in findings[:3])
+        more = f" and {len(findings) - 3} more" if len(findings) > 3 else ""
+        detail = f"This workspace refuses findings of {refused} and above; {version} has {named}{more}."
+        super().__init__(detail, version=version, refused=refused, findings=list(findings[:20]))
+
+
 class OutputConflict(Problem):
     """A run's output would stand in the way of another."""
 

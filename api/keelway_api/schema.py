@@ -8,6 +8,7 @@ from keelway_api.auth import tables as auth
 from keelway_api.blobs import tables as blobs
 from keelway_api.environments import tables as environments
 from keelway_api.experiments import tables as experiments
+from keelway_api.inspections import tables as inspections
 from keelway_api.manifests import tables as manifests
 from keelway_api.models import tables as models
 from keelway_api.nodes import tables as nodes
@@ -18,8 +19,8 @@ from keelway_api.tables import Base
 from keelway_api.workspaces import tables as workspaces
 
 __all__ = [
-    "audit", "auth", "blobs", "environments", "events", "experiments", "idempotency", "manifests", "metadata", "models",
-    "nodes", "operations", "outbox", "services", "snapshots", "workspaces",
+    "audit", "auth", "blobs", "environments", "events", "experiments", "idempotency", "inspections", "manifests",
+    "metadata", "models", "nodes", "operations", "outbox", "services", "snapshots", "workspaces",
 ]  # fmt: skip
 
 metadata = Base.metadata

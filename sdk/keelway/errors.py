@@ -172,6 +172,14 @@ class ApprovalNeeded(ProblemError):
     """409: The version is not approved."""
 
 
+class NotInspected(ProblemError):
+    """409: The version was not inspected yet."""
+
+
+class UnsafeModel(ProblemError):
+    """409: This workspace refuses what was found in the version."""
+
+
 class OutputConflict(ProblemError):
     """409: The output does not fit beside those there are."""
 

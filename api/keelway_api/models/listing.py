@@ -79,6 +79,7 @@ async def get_query(
     framework: Text = None,
     run: Text = None,
     dataset: Text = None,
+    safety: Literal["inert", "executable", "not-inspected"] | None = None,
     latest_only: bool = False,
     order_by: Literal["created_at", "name", "version"] = "created_at",
     order: Literal["asc", "desc"] | None = None,
@@ -89,6 +90,8 @@ async def get_query(
     found += [_holds("tag", pair) for pair in tag] + [_holds("property", pair) for pair in property]
     if dataset is not None:
         found.append(("dataset", to_json([{"id": dataset}]).decode()))
+    if safety is not None:
+        found.append(("safety" if safety != "not-inspected" else "not-inspected", safety))
     is_descending = (order or ("asc" if order_by == "name" else "desc")) == "desc"
     shape = Shape(tuple(filter for filter, _ in found), latest_only, order_by, is_descending)
     return VersionQuery(shape, tuple(value for _, value in found))
@@ -100,6 +103,9 @@ Filtered = Annotated[VersionQuery, Depends(get_query)]
 FILTERS: dict[str, Callable[[str], ColumnElement[bool]]] = {
     "framework": lambda value: V.framework == bindparam(value, type_=String()),
     "run": lambda value: V.run == bindparam(value, type_=String()),
+    "safety": lambda value: V.safety_label == bindparam(value, type_=String()),
+    # The value is named for the sake of one rule: each filter has one parameter.
+    "not-inspected": lambda value: func.coalesce(V.safety_label, "not-inspected") == bindparam(value, type_=String()),
     "dataset": lambda value: V.datasets.contains(bindparam(value, type_=JSONB())),
     "tag": lambda value: V.tags.has_key(bindparam(value, type_=String())),
     "tag=": lambda value: V.tags.contains(bindparam(value, type_=JSONB())),

@@ -35,6 +35,7 @@ VersionRow = tuple[ModelVersionTable, ModelTable, ManifestTable]
 MAX_DIGITS = 9  # what surely fits the column
 
 NOTHING = literal_column("'[]'::json")
+FINDINGS, NO_FINDINGS = literal_column("'{findings}'"), literal_column("'[]'::jsonb")
 
 
 class DocumentOf:
@@ -53,7 +54,12 @@ class DocumentOf:
             self.etag.label("etag"),
         )
         # What can be large is not in lists.
-        large = [NOTHING.label("files"), *(null().label(name) for name in ("sample_input", "sample_output"))]
+        short_safety = func.jsonb_set(version.safety, FINDINGS, NO_FINDINGS).label("safety")
+        large = [
+            short_safety,
+            NOTHING.label("files"),
+            *(null().label(name) for name in ("sample_input", "sample_output")),
+        ]
         self.short = json_object((*self.columns, *large))
         entry = (file.path, file.size_bytes, file.sha256)
         upload = (*entry, func.concat("/v1/blobs/", file.sha256).label("upload_url"))
@@ -62,7 +68,9 @@ class DocumentOf:
         self.files = _aggregated(entry, file.path, ours)
         missing = _aggregated(upload, file.path, ours, *is_missing)
         samples = (version.sample_input, version.sample_output)
-        self.whole = json_object((*self.columns, self.files.label("files"), missing.label("missing"), *samples))
+        self.whole = json_object(
+            (*self.columns, self.files.label("files"), missing.label("missing"), version.safety, *samples)
+        )
 
 
 def _listed(column: Any, condition: ColumnElement[bool]) -> ColumnElement[Any]:

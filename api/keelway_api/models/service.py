@@ -17,6 +17,8 @@ from keelway_api.auth.dependencies import Scope
 from keelway_api.blobs.store import BlobStore
 from keelway_api.db import Sessions
 from keelway_api.errors import ApprovalNeeded, WrongState
+from keelway_api.inspections import policy
+from keelway_api.inspections import service as inspections
 from keelway_api.manifests import service as manifests
 from keelway_api.models import queries
 from keelway_api.models.queries import VersionRow
@@ -50,6 +52,7 @@ async def seal(session: AsyncSession, scope: Scope, row: VersionRow) -> None:
     await find_latest(session, version.model_id)
     await record(session, scope, "model.version.commit", version)
     await announce(session, "model.registered", version, digest=manifest.digest)
+    await inspections.begin(session, scope, version)
 
 
 async def find_latest(session: AsyncSession, model_id: UUID) -> None:
@@ -78,13 +81,20 @@ async def find_version(session: AsyncSession, scope: Scope, reference: str) -> V
 async def require_deployable(session: AsyncSession, scope: Scope, reference: str) -> VersionRow:
     """The version behind `name:version` (or `:latest`, or an alias); it stays until this transaction ends.
 
-    Raises NotFound, WrongState, ApprovalNeeded.
+    Raises NotFound, WrongState, ApprovalNeeded, UnsafeModel, NotInspected.
     """
     name, _, number = reference.rpartition(":")
-    row = await queries.version(session, scope.workspace_id, name, number, lock="use")
-    require_ready(row)
+    row = await used_version(session, scope, name, number)
     if row[0].requires_approval and row[0].approved_at is None:
         raise ApprovalNeeded(f"{name}:{row[0].version}")
+    await policy.require_acceptable(session, row[0])
+    return row
+
+
+async def used_version(session: AsyncSession, scope: Scope, name: str, number: str) -> VersionRow:
+    """A ready version that stays until this transaction ends. Raises NotFound, WrongState."""
+    row = await queries.version(session, scope.workspace_id, name, number, lock="use")
+    require_ready(row)
     return row
 
 

@@ -51,6 +51,7 @@ class ModelVersionTable(Base):
         Index("ix_model_versions_number", "workspace_id", "version", "id"),
         Index("ix_model_versions_framework", "workspace_id", "framework", "created_at"),
         Index("ix_model_versions_run", "workspace_id", "run", "created_at"),
+        Index("ix_model_versions_safety", "workspace_id", "safety_label", "created_at", "id"),
         Index("ix_model_versions_tags", "tags", postgresql_using="gin"),
         Index("ix_model_versions_properties", "properties", postgresql_using="gin"),
         Index("ix_model_versions_datasets", "datasets", postgresql_using="gin"),
@@ -76,6 +77,8 @@ class ModelVersionTable(Base):
     requires_approval: Mapped[bool] = mapped_column(default=False)
     approved_at: Mapped[datetime | None]
     approved_by: Mapped[str | None]
+    safety: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    safety_label: Mapped[str | None] = mapped_column(String(16))
     created_at: Mapped[Created]
     created_by: Mapped[str]
     updated_at: Mapped[Created]

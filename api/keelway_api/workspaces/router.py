@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from fastapi import APIRouter, Depends, Response
 
-from keelway.contracts.access import Role, Workspace, WorkspaceCreate
+from keelway.contracts.access import Role, Workspace, WorkspaceCreate, WorkspaceUpdate
 from keelway.contracts.base import Page
-from keelway_api.auth.dependencies import Caller, Reader, everywhere
+from keelway_api.auth.dependencies import Admin, Caller, Reader, everywhere
 from keelway_api.db import Session
 from keelway_api.idempotency import Once
 from keelway_api.pagination import Paging
@@ -32,3 +32,9 @@ async def list_workspaces(session: Session, caller: Caller, paging: Paging) -> P
 async def show_workspace(scope: Reader, session: Session) -> Workspace:
     """One workspace."""
     return service.contract(await service.find(session, scope.workspace))
+
+
+@router.patch("/workspaces/{workspace}")
+async def update_workspace(body: WorkspaceUpdate, scope: Admin, session: Session) -> Workspace:
+    """Describe a workspace otherwise, or change its policies."""
+    return await service.change(session, scope.principal, scope.workspace, body)

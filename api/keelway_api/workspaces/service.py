@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keelway.contracts.access import Workspace, WorkspaceCreate
+from keelway.contracts.access import Policies, RefuseFindings, Workspace, WorkspaceCreate, WorkspaceUpdate
 from keelway_api.audit import service as audit
 from keelway_api.auth.principal import Principal
 from keelway_api.errors import AlreadyExists, NotFound
@@ -53,6 +53,23 @@ async def create(session: AsyncSession, principal: Principal, body: WorkspaceCre
     return contract(row)
 
 
+async def change(session: AsyncSession, principal: Principal, name: str, body: WorkspaceUpdate) -> Workspace:
+    """Say something else of a workspace, or have other policies. Raises NotFound."""
+    row = await find(session, name)
+    wanted = {
+        "description": body.description,
+        "refuse_findings": body.policies.refuse_findings if body.policies else None,
+    }
+    changed = {field: value for field, value in wanted.items() if value not in (None, getattr(row, field))}
+    for field, value in changed.items():
+        setattr(row, field, value)
+    if changed:
+        await session.flush()
+        subject = f"workspaces/{row.name}"
+        await audit.record(session, principal, "workspace.update", subject, workspace_id=row.id, **changed)
+    return contract(row)
+
+
 async def visible(session: AsyncSession, principal: Principal, *, after: str | None, limit: int) -> list[Workspace]:
     """The workspaces this principal may see, by name."""
     wanted = select(WorkspaceTable).order_by(WorkspaceTable.name).limit(limit)
@@ -65,4 +82,10 @@ async def visible(session: AsyncSession, principal: Principal, *, after: str | N
 
 def contract(row: WorkspaceTable) -> Workspace:
     """The row as it goes over the wire."""
-    return Workspace(name=row.name, description=row.description, created_at=row.created_at, created_by=row.created_by)
+    return Workspace(
+        name=row.name,
+        description=row.description,
+        policies=Policies(refuse_findings=RefuseFindings(row.refuse_findings)),
+        created_at=row.created_at,
+        created_by=row.created_by,
+    )

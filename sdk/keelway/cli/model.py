@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 app = typer.Typer(name="model", help="Register models, find them, get them back.", no_args_is_help=True)
 
 _SAMPLE_SHOWN = 200
+_FINDINGS_SHOWN = 20
 
 Id = Annotated[str | None, typer.Argument(metavar="NAME:VERSION", help="Without a version: the latest.")]
 IdOption = Annotated[str | None, typer.Option("--model-id", "-i", help="The same, as an option.")]
@@ -82,10 +83,14 @@ def list_(
     framework: Annotated[str | None, typer.Option("--framework")] = None,
     run: Annotated[str | None, typer.Option("--run", metavar="EXPERIMENT/RUN", help="Versions made of it.")] = None,
     dataset: Annotated[str | None, typer.Option("--dataset", metavar="ID", help="Only with this dataset.")] = None,
+    safety: Annotated[
+        str | None, typer.Option("--safety", metavar="LABEL", help="inert, executable or not-inspected.")
+    ] = None,
     all_versions: Annotated[bool, typer.Option("--all-versions", help="Every version of every model.")] = False,
 ) -> None:
     """List models with their latest version, or all versions of one, or of a run."""
-    said = {"tags": tag or (), "properties": property_ or (), "framework": framework, "run": run, "dataset": dataset}
+    said: dict[str, Any] = {"tags": tag or (), "properties": property_ or (), "framework": framework}
+    said |= {"run": run, "dataset": dataset, "safety": safety}
     with connect() as client:
         if name or all_versions or run:
             versions = list(client.models.find_versions(name=name, **said))
@@ -164,6 +169,16 @@ def approve(argument: Id = None, model_id: IdOption = None) -> None:
     emit(version, f"approved {version.id}")
 
 
+@command(app, "inspect")
+def inspect(argument: Id = None, model_id: IdOption = None) -> None:
+    """Have the files of a version looked at again, without loading them; wait for the result."""
+    with connect() as client:
+        seen = client.models.get(one_of(argument, model_id, what="NAME:VERSION"))
+        client.operations.wait(client.models.inspect(seen.name, seen.version).id)
+        version = client.models.get(seen.name, seen.version)
+    emit(version, _safety(version) + _findings(version))
+
+
 @command(app, "delete")
 def delete(
     argument: Annotated[str | None, typer.Argument(metavar="NAME[:VERSION]", help="Without a version: all.")] = None,
@@ -221,8 +236,11 @@ def _requirements(cpu: float | None, memory_gb: float | None, gpu: int | None) -
 
 
 def _table(versions: list[ModelVersion]) -> str:
-    rows = [[v.id, v.state, output.size(v.size_bytes), v.framework or "", output.when(v.created_at)] for v in versions]
-    return output.columns(["id", "state", "size", "framework", "created"], rows)
+    rows = [
+        [v.id, v.state, output.size(v.size_bytes), v.framework or "", _mark(v), output.when(v.created_at)]
+        for v in versions
+    ]
+    return output.columns(["id", "state", "size", "framework", "safety", "created"], rows)
 
 
 def _model_table(models: list[Model]) -> str:
@@ -250,6 +268,7 @@ def _details(version: ModelVersion) -> str:
         sample_input=_sample(version.sample_input),
         sample_output=_sample(version.sample_output),
         approval=_approval(version),
+        safety=_safety(version),
         run=version.run,
         used_by=version.used_by,
         created=f"{output.when(version.created_at)} by {version.created_by}",
@@ -257,7 +276,7 @@ def _details(version: ModelVersion) -> str:
         digest=version.digest,
     )
     rows = [[file.path, output.size(file.size_bytes), file.sha256] for file in version.files]
-    return f"{head}\n\n{output.columns(['file', 'size', 'sha256'], rows)}"
+    return f"{head}{_findings(version)}\n\n{output.columns(['file', 'size', 'sha256'], rows)}"
 
 
 def _needs(requirements: ResourceRequirements | None) -> str:
@@ -270,6 +289,33 @@ def _needs(requirements: ResourceRequirements | None) -> str:
 def _sample(sample: Any) -> str:
     text = "" if sample is None else json.dumps(sample, ensure_ascii=False)
     return text if len(text) <= _SAMPLE_SHOWN else f"{text[:_SAMPLE_SHOWN]} ... ({output.size(len(text))})"
+
+
+def _mark(version: ModelVersion) -> str:
+    if version.safety is None:
+        return "-"
+    worst = next((f" ({name}!)" for name in ("danger", "warning") if name in version.safety.findings_by_severity), "")
+    return f"{version.safety.label}{worst}"
+
+
+def _safety(version: ModelVersion) -> str:
+    if version.safety is None:
+        return "not inspected yet" if version.state == "ready" else ""
+    kinds = ", ".join(f"{count} {kind}" for kind, count in version.safety.kinds.items())
+    return f"{version.safety.label}: {kinds}; looked at {output.when(version.safety.inspected_at)}"
+
+
+def _findings(version: ModelVersion) -> str:
+    found = version.safety.findings if version.safety else []
+    if not found:
+        return ""
+    rows = [[one.severity.value, one.path, one.code, _cut(one.detail)] for one in found[:_FINDINGS_SHOWN]]
+    more = f"\n... and {len(found) - _FINDINGS_SHOWN} more: --json" if len(found) > _FINDINGS_SHOWN else ""
+    return f"\n\n{output.columns(['severity', 'in file', 'finding', 'detail'], rows)}{more}"
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SAMPLE_SHOWN else f"{text[:_SAMPLE_SHOWN]} ..."
 
 
 def _approval(version: ModelVersion) -> str:

@@ -45,6 +45,28 @@ def show(argument: NameArgument = None, name: NameOption = None) -> None:
     emit(found, _text(found))
 
 
+@command(app, "update")
+def update(
+    argument: NameArgument = None,
+    name: NameOption = None,
+    description: Annotated[str | None, typer.Option("-d", "--description")] = None,
+    refuse_findings: Annotated[
+        str | None,
+        typer.Option(
+            metavar="none|danger|warning",
+            help="From which severity on findings in its files keep a version undeployed.",
+        ),
+    ] = None,
+) -> None:
+    """Describe a workspace otherwise, or change its policies."""
+    if description is None and refuse_findings is None:
+        raise typer.BadParameter("say what to change")
+    with connect() as client:
+        wanted = one_of(argument, name) if argument or name else client.workspace
+        changed = client.workspaces.update(wanted, description=description, refuse_findings=refuse_findings)
+    emit(changed, _text(changed))
+
+
 @command(app, "use")
 def use(argument: NameArgument = None, name: NameOption = None) -> None:
     """Make a workspace the current context's own."""
@@ -56,4 +78,10 @@ def use(argument: NameArgument = None, name: NameOption = None) -> None:
 
 def _text(found: Workspace) -> str:
     made = f"{output.when(found.created_at)} by {found.created_by}"
-    return output.fields(name=found.name, description=found.description, created=made)
+    refused = found.policies.refuse_findings.value
+    return output.fields(
+        name=found.name,
+        description=found.description,
+        refuse_findings="" if refused == "none" else refused,
+        created=made,
+    )

@@ -24,6 +24,33 @@ class Role(StrEnum):
     GATEWAY = "gateway"
 
 
+class RefuseFindings(StrEnum):
+    """From which severity on findings in a version's files keep it from being deployed."""
+
+    NONE = "none"
+    WARNING = "warning"
+    DANGER = "danger"
+
+
+class Policies(Answer):
+    """What holds for all of a workspace."""
+
+    refuse_findings: RefuseFindings = RefuseFindings.NONE
+
+
+class PoliciesUpdate(Request):
+    """Policies that change; those that are not given stay."""
+
+    refuse_findings: RefuseFindings | None = None
+
+
+class WorkspaceUpdate(Request):
+    """What changes of a workspace; what is not given stays."""
+
+    description: Description | None = None
+    policies: PoliciesUpdate | None = None
+
+
 class WorkspaceCreate(Request):
     """A new workspace."""
 
@@ -36,6 +63,7 @@ class Workspace(Answer):
 
     name: str
     description: str
+    policies: Policies = Field(default_factory=Policies)
     created_at: datetime
     created_by: str
 

@@ -11,6 +11,7 @@ from pydantic_core import to_json
 
 from keelway.contracts.base import MODEL_NAME, Answer, Description, ModelName, Request, Tags
 from keelway.contracts.files import FileEntry, MissingFile, ModelManifest
+from keelway.contracts.safety import Safety
 
 MAX_SAMPLE_BYTES = 256 * 1024
 
@@ -123,6 +124,7 @@ class ModelVersion(Answer):
     requires_approval: bool = False
     approved_at: datetime | None = None
     approved_by: str | None = None
+    safety: Safety | None = Field(None, description="what its files were found to be; none: not inspected yet")
     created_at: datetime
     created_by: str
     updated_at: datetime

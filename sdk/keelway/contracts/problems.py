@@ -60,6 +60,18 @@ PROBLEMS: dict[str, ProblemType] = {
         "The version is not approved",
         "It was registered so that somebody who may deploy must approve it first: `keelway model approve`.",
     ),
+    "not-inspected": ProblemType(
+        409,
+        "The version was not inspected yet",
+        "This workspace refuses to deploy versions by what is found in their files. An inspection needs a worker and "
+        "takes seconds; try again then. `keelway model inspect` asks for another when one has failed.",
+    ),
+    "unsafe-model": ProblemType(
+        409,
+        "This workspace refuses what was found in the version",
+        "`findings` names what was found in which file. Deploy another version, or have an administrator change "
+        "the policy: `keelway workspace update --refuse-findings`.",
+    ),
     "output-conflict": ProblemType(
         409,
         "The output does not fit beside those there are",

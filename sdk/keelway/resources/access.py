@@ -4,7 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from keelway.contracts.access import Grant, Token, TokenCreate, TokenCreated, Workspace, WorkspaceCreate
+from keelway.contracts.access import (
+    Grant,
+    RefuseFindings,
+    Token,
+    TokenCreate,
+    TokenCreated,
+    Workspace,
+    WorkspaceCreate,
+    WorkspaceUpdate,
+)
 from keelway.resources.base import Resource, checked, segment
 
 
@@ -16,6 +25,14 @@ class Workspaces(Resource):
         return self._send(
             Workspace, "POST", "/v1/workspaces", checked(WorkspaceCreate, name=name, description=description)
         )
+
+    def update(
+        self, name: str, *, description: str | None = None, refuse_findings: RefuseFindings | str | None = None
+    ) -> Workspace:
+        """Describe a workspace otherwise, or change from which severity on findings keep versions from deployment."""
+        policies = {"refuse_findings": refuse_findings} if refuse_findings else None
+        body = checked(WorkspaceUpdate, description=description, policies=policies)
+        return self._send(Workspace, "PATCH", f"/v1/workspaces/{segment(name)}", body)
 
     def list(self) -> Iterator[Workspace]:
         """The workspaces you may see."""

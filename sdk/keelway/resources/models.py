@@ -20,11 +20,13 @@ from keelway.contracts.models import (
     ModelVersionUpload,
     ResourceRequirements,
 )
+from keelway.contracts.operations import Operation
 from keelway.downloads import download_file
 from keelway.errors import DamagedDownload, InvalidInput
 from keelway.resources.base import SLOW_ANSWER_S, Resource, checked, parsed, segment
 from keelway.uploads import Progress, Tally, in_parallel, manifest, model_files, send_missing
 
+SafetyFilter = Literal["inert", "executable", "not-inspected"]
 OrderBy = Literal["created_at", "name", "version"]
 
 
@@ -104,6 +106,7 @@ class Models(Resource):
         framework: str | None = None,
         run: str | None = None,
         dataset: str | None = None,
+        safety: SafetyFilter | None = None,
         order_by: OrderBy | None = None,
     ) -> Iterator[Model]:
         """Models, newest first, each with its latest ready version; the filters are about that version.
@@ -112,7 +115,7 @@ class Models(Resource):
         `experiment/run`.
         """
         said = {"name": name, "tag": list(tags), "property": list(properties), "framework": framework}
-        params = {**said, "run": run, "dataset": dataset, "order_by": order_by}
+        params = {**said, "run": run, "dataset": dataset, "safety": safety, "order_by": order_by}
         return self._pages(Model, f"{self._workspace}/models", params)
 
     def find_versions(
@@ -124,12 +127,20 @@ class Models(Resource):
         framework: str | None = None,
         run: str | None = None,
         dataset: str | None = None,
+        safety: SafetyFilter | None = None,
         latest_only: bool = False,
         order_by: OrderBy | None = None,
     ) -> Iterator[ModelVersion]:
         """Versions of all models, newest first, without files and samples; filters as in `list`."""
         said = {"name": name, "tag": list(tags), "property": list(properties), "framework": framework}
-        params = {**said, "run": run, "dataset": dataset, "latest_only": latest_only or None, "order_by": order_by}
+        params = {
+            **said,
+            "run": run,
+            "dataset": dataset,
+            "safety": safety,
+            "latest_only": latest_only or None,
+            "order_by": order_by,
+        }
         return self._pages(ModelVersion, f"{self._workspace}/model-versions", params)
 
     def versions(self, name: str) -> Iterator[ModelVersion]:
@@ -153,6 +164,11 @@ class Models(Resource):
         """Let a version be deployed that requires approval."""
         name, version = split_reference(name, version)
         return self._send(ModelVersion, "POST", self._path(name, "versions", version, "approve"))
+
+    def inspect(self, name: str, version: str | int = "latest") -> Operation:
+        """Have a version's files looked at, also when they were before; its `safety` says what was found."""
+        name, version = split_reference(name, version)
+        return self._send(Operation, "POST", self._path(name, "versions", version, "inspect"))
 
     def delete(self, name: str, version: str | int | None = None) -> None:
         """Delete a version, or without one the model with all its versions. Raises InUse naming who uses it."""

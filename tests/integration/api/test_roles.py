@@ -17,6 +17,7 @@ ENVIRONMENT = W + "/environments/{name}/versions"
 
 IN_WORKSPACE = {  # the lowest role for each route below a workspace
     ("GET", W): READER,
+    ("PATCH", W): ADMIN,
     ("GET", W + "/audit"): ADMIN,
     ("GET", W + "/models"): READER,
     ("GET", W + "/models/{name}"): READER,
@@ -35,6 +36,7 @@ IN_WORKSPACE = {  # the lowest role for each route below a workspace
     ("DELETE", MODEL + "/{version}"): CONTRIBUTOR,
     ("POST", MODEL + "/{version}/approve"): DEPLOYER,
     ("POST", MODEL + "/{version}/commit"): CONTRIBUTOR,
+    ("POST", MODEL + "/{version}/inspect"): CONTRIBUTOR,
     ("GET", MODEL + "/{version}/files"): READER,
     ("GET", MODEL + "/{version}/files/{path:path}"): READER,
     ("GET", MODEL + "/{version}/archive"): READER,
@@ -95,6 +97,7 @@ EVERYWHERE = {  # who passes on the other routes; a role of people counts here o
     ("POST", OPERATION + "/replicas"): {"worker"},
     ("GET", OPERATION + "/replicas"): {"worker"},
     ("POST", OPERATION + "/activate"): {"worker"},
+    ("POST", OPERATION + "/inspections"): {"worker"},
     ("GET", "/statusz"): {*LADDER, "worker", "gateway"},
     ("GET", "/metrics"): {*LADDER, "worker", "gateway"},
     ("GET", "/openapi.json"): {*LADDER, "worker", "gateway"},

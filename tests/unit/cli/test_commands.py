@@ -34,8 +34,8 @@ DESTRUCTIVE = {("model", "delete"), ("service", "delete"), ("operation", "cancel
 def test_the_commands_of_this_release_are_there():
     expected = """
         up demo doctor login whoami score gc scrub
-        workspace create|list|show|use
-        model register|list|show|update|approve|delete|download|deploy
+        workspace create|list|show|update|use
+        model register|list|show|update|approve|inspect|delete|download|deploy
         model alias set|remove|list|show|history
         run create|list|show|upload|metric|finish|register-best
         environment register|list|show|lock|build
