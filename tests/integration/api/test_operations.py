@@ -306,7 +306,7 @@ def test_the_list_is_filtered_by_state_and_subject(api, workspace):
         return [item["id"] for item in items]
 
     assert ids(state="running") == [first]
-    assert len(ids(state=["running", "queued"])) == 3
+    assert len(ids(state=["running", "queued"])) == 4  # one inspects the service's model
     assert ids(subject="environments/env/versions/1") == [second, first]
     assert [item["kind"] for item in api.admin.get(path, params={"subject": "services/ridge-svc"}).json()["items"]]
     assert_problem(api.admin.get(path, params={"state": "bogus"}), "invalid-request")

@@ -173,7 +173,7 @@ def test_audit_and_events_tell_of_it_as_of_any_version(api, w, made):
     entries = [entry["action"] for entry in api.admin.get(f"{w}/audit").json()["items"]]
     events = api.sql("SELECT subject FROM events WHERE name = 'model.registered' ORDER BY id DESC LIMIT 1")
 
-    assert entries[:2] == ["model.version.commit", "model.version.open"]
+    assert entries[:3] == ["operation.inspect", "model.version.commit", "model.version.open"]
     assert events == [{"subject": "models/ridge/versions/1"}]
 
 
