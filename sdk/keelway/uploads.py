@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Item = TypeVar("Item")
 Done = TypeVar("Done")
 Progress = Callable[[str, int, int], None]
-"""Called with (`hash`, `upload` or `download`; bytes done; bytes in all), never by two threads at once."""
+"""Called with (`hash`, `upload`, `download` or `verify`; bytes done; bytes in all), never by two threads at once."""
 
 _CHUNK_BYTES = 1024 * 1024
 _PARALLEL = 4

@@ -39,14 +39,19 @@ async def check_next(sessions: Sessions, store: BlobStore, *, before: datetime) 
         row = await session.scalar(_due(before).order_by(BlobTable.verified_at).limit(1))
     if row is None:
         return None
-    damage = await _patiently(store, row.stored)
+    return await check(sessions, store, row.stored)
+
+
+async def check(sessions: Sessions, store: BlobStore, blob: StoredBlob) -> Checked:
+    """Read a blob and note what was found. Raises DependencyAway."""
+    damage = await _patiently(store, blob)
     async with sessions.begin() as session:
-        same = (BlobTable.sha256 == row.sha256, BlobTable.upload_id == row.upload_id)
+        same = (BlobTable.sha256 == blob.sha256, BlobTable.upload_id == blob.upload_id)
         since = func.coalesce(BlobTable.damaged_at, func.now()) if damage else None
         await session.execute(
             update(BlobTable).where(*same).values(verified_at=func.clock_timestamp(), damaged_at=since)
         )
-    return Checked(row.sha256, row.size_bytes, damage)
+    return Checked(blob.sha256, blob.size_bytes, damage)
 
 
 async def left(session: AsyncSession, *, before: datetime) -> int:

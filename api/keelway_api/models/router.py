@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from keelway.contracts.base import MODEL_NAME, Page
-from keelway.contracts.files import FileEntry
+from keelway.contracts.files import MAX_PATH, FileEntry
 from keelway.contracts.models import (
     Model,
     ModelVersion,
     ModelVersionCreate,
     ModelVersionUpdate,
     ModelVersionUpload,
+    Verification,
 )
 from keelway_api import documents
 from keelway_api.auth.dependencies import Contributor, Deployer, Reader
@@ -22,7 +23,7 @@ from keelway_api.db import Session, SessionFactory
 from keelway_api.errors import NotFound
 from keelway_api.idempotency import Once
 from keelway_api.manifests import service as manifests
-from keelway_api.models import changes, form, listing, opening, queries, service
+from keelway_api.models import changes, form, listing, opening, queries, service, verification
 from keelway_api.models.listing import Filtered
 from keelway_api.pagination import Paging
 from keelway_api.preconditions import Precondition
@@ -144,6 +145,19 @@ async def delete_version(
 async def approve_version(name: Name, version: str, scope: Deployer, session: Session) -> ModelVersion:
     """Let a version be deployed that requires approval."""
     return await changes.approve(session, scope, name, version)
+
+
+@router.post("/models/{name}/versions/{version}/verify")
+async def verify_version(
+    name: Name,
+    version: str,
+    scope: Reader,
+    request: Request,
+    sessions: SessionFactory,
+    after: Annotated[str, Query(max_length=MAX_PATH)] = "",
+) -> Verification:
+    """Read the stored bytes again, for a few seconds; pass `next_after` of the answer as `after` to go on."""
+    return await verification.verify(sessions, request.app.state.blobs, scope, name, version, after=after)
 
 
 @router.get("/models/{name}/versions/{version}/files")

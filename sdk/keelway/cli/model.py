@@ -127,6 +127,19 @@ def download(
     emit({"id": version.id, "path": str(path)}, str(path))
 
 
+@command(app, "verify")
+def verify(argument: Id = None, model_id: IdOption = None) -> None:
+    """Have every stored byte of a version read again and compared with its sha256; exit 1 when some are damaged."""
+    with connect() as client, Transfer() as transfer:
+        found = client.models.verify(one_of(argument, model_id, what="NAME:VERSION"), progress=transfer)
+    damaged = [f"DAMAGED  {file.path} (sha256 {file.sha256}) {file.damage.text}" for file in found.damaged]
+    verdict = f"{len(damaged)} damaged" if damaged else "all as it was registered"
+    read = f"{found.id}: {found.checked_files} file(s), {output.size(found.checked_bytes)} read, {verdict}"
+    emit(found, "\n".join([*damaged, f"digest {found.digest}", read]))
+    if damaged:
+        raise typer.Exit(1)
+
+
 @command(app, "update")
 def update(
     argument: Id = None,

@@ -12,6 +12,7 @@ from pydantic_core import to_json
 from keelway.contracts.base import MODEL_NAME, Answer, Description, ModelName, Request, Tags
 from keelway.contracts.files import FileEntry, MissingFile, ModelManifest
 from keelway.contracts.safety import Safety
+from keelway.contracts.upkeep import Damage
 
 MAX_SAMPLE_BYTES = 256 * 1024
 
@@ -129,6 +130,27 @@ class ModelVersion(Answer):
     created_by: str
     updated_at: datetime
     etag: str
+
+
+class DamagedFile(Answer):
+    """A file of a version whose stored bytes are not what they were."""
+
+    path: str
+    sha256: str
+    damage: Damage
+
+
+class Verification(Answer):
+    """One round of verifying a version: its stored bytes read again and compared with its manifest."""
+
+    id: str = Field(description="name:version")
+    digest: str = Field(description="the version's digest, which the manifest that was compared has as well")
+    size_bytes: int
+    checked_files: int
+    checked_bytes: int
+    damaged: list[DamagedFile]
+    remaining_files: int
+    next_after: str | None = Field(None, description="pass it on as `after`; absent when all was read")
 
 
 class ModelVersionUpload(ModelVersion):

@@ -19,6 +19,7 @@ from keelway.contracts.models import (
     ModelVersionUpdate,
     ModelVersionUpload,
     ResourceRequirements,
+    Verification,
 )
 from keelway.contracts.operations import Operation
 from keelway.downloads import download_file
@@ -234,6 +235,24 @@ class Models(Resource):
 
         in_parallel(fetch, found.files, tally)
         return top
+
+    def verify(self, name: str, version: str | int = "latest", *, progress: Progress | None = None) -> Verification:
+        """Have the server read all stored bytes of a version again; `damaged` names the files that are not right.
+
+        Raises ProblemError `corrupt-bytes` when the version's manifest itself is not what its digest says.
+        """
+        found = self.get(name, version)
+        tally = Tally("verify", found.size_bytes, progress)
+        rounds: list[Verification] = []
+        url = self._path(found.name, "versions", found.version, "verify")
+        while not rounds or rounds[-1].next_after is not None:
+            params = {"after": rounds[-1].next_after if rounds else ""}
+            answer = self._client.request("POST", url, params=params, timeout_s=SLOW_ANSWER_S)
+            rounds.append(parsed(Verification, answer))
+            tally.add(rounds[-1].checked_bytes)
+        summed = {name: sum(getattr(one, name) for one in rounds) for name in ("checked_files", "checked_bytes")}
+        damaged = [file for one in rounds for file in one.damaged]
+        return rounds[-1].model_copy(update={**summed, "damaged": damaged})
 
     def _path(self, *parts: str | int) -> str:
         return "/".join([self._workspace, "models", *map(segment, parts)])

@@ -35,6 +35,7 @@ IN_WORKSPACE = {  # the lowest role for each route below a workspace
     ("PATCH", MODEL + "/{version}"): CONTRIBUTOR,
     ("DELETE", MODEL + "/{version}"): CONTRIBUTOR,
     ("POST", MODEL + "/{version}/approve"): DEPLOYER,
+    ("POST", MODEL + "/{version}/verify"): READER,
     ("POST", MODEL + "/{version}/commit"): CONTRIBUTOR,
     ("POST", MODEL + "/{version}/inspect"): CONTRIBUTOR,
     ("GET", MODEL + "/{version}/files"): READER,

@@ -35,7 +35,7 @@ def test_the_commands_of_this_release_are_there():
     expected = """
         up demo doctor login whoami score gc scrub
         workspace create|list|show|update|use
-        model register|list|show|update|approve|inspect|delete|download|deploy
+        model register|list|show|verify|update|approve|inspect|delete|download|deploy
         model alias set|remove|list|show|history
         run create|list|show|upload|metric|finish|register-best
         environment register|list|show|lock|build
