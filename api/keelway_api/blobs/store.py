@@ -93,7 +93,7 @@ class BlobStore:
         while response is not None:
             chunks: Iterator[bytes] = response.stream(CHUNK_BYTES)
             try:
-                while chunk := await self._run(lambda chunks=chunks: next(chunks, b"")):
+                while chunk := await self._once(lambda chunks=chunks: next(chunks, b"")):
                     yield chunk
             finally:
                 response.close()
@@ -102,6 +102,10 @@ class BlobStore:
             response = await self._run(lambda piece=piece: self._open(piece)) if piece else None
 
     async def _run(self, call: Callable[[], Result]) -> Result:
+        """Every request may be sent twice: a key is written by one sender, with one content."""
+        return await self._once(lambda: _again_when_cut(call))
+
+    async def _once(self, call: Callable[[], Result]) -> Result:
         try:
             return await anyio.to_thread.run_sync(call, limiter=self._threads)
         except S3Error as error:
@@ -159,3 +163,15 @@ class BlobStore:
         for error in self._client.remove_objects(self._bucket, [DeleteObject(key) for key in keys]):
             if error.code not in GONE:
                 raise DependencyAway("s3", f"The object store could not delete: {error.code}.")
+
+
+def _again_when_cut(call: Callable[[], Result]) -> Result:
+    """The store may close a connection that was idle at the moment it is used again; a new one will do."""
+    try:
+        return call()
+    except urllib3.exceptions.MaxRetryError as error:
+        if not isinstance(error.reason, urllib3.exceptions.ProtocolError):
+            raise
+    except urllib3.exceptions.ProtocolError:
+        pass
+    return call()
