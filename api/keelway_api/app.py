@@ -89,7 +89,9 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.sessions = create_sessions(engine)
     app.state.statements = Statements(settings.database_url.get_secret_value())
     app.state.blobs = BlobStore(settings)
-    app.state.turns = Turns(settings.uploads_at_once, settings.upload_idle_s)
+    app.state.turns = Turns(
+        settings.uploads_at_once, settings.upload_idle_s, min_bytes_per_s=settings.upload_min_bytes_per_s
+    )
     app.state.bell = Bell(settings.database_url.get_secret_value())
     app.state.celery = outbox.doorbell(settings)
     Deployments(settings).register()

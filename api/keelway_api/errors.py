@@ -82,12 +82,14 @@ class InvalidRequest(Problem):
 
 
 class TooLarge(Problem):
-    """The body is larger than this path takes."""
+    """The body, or a file that a manifest announces, is larger than what is taken."""
 
     type = "too-large"
 
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(f"The body is larger than {limit_bytes} bytes.", limit_bytes=limit_bytes)
+    def __init__(self, limit_bytes: int, path: str | None = None) -> None:
+        what = "The body" if path is None else f"The file {path!r}"
+        fields: dict[str, Any] = {} if path is None else {"path": path}
+        super().__init__(f"{what} is larger than {limit_bytes} bytes.", limit_bytes=limit_bytes, **fields)
 
 
 class HostNotAllowed(Problem):
@@ -228,12 +230,12 @@ class OffsetMismatch(Problem):
 
 
 class UploadStalled(Problem):
-    """No byte came for too long."""
+    """No byte came for too long, or too few came in a while."""
 
     type = "upload-stalled"
 
-    def __init__(self, idle_s: float) -> None:
-        super().__init__(f"No byte came for {idle_s:g} s.", idle_s=idle_s)
+    def __init__(self, idle_s: float, detail: str | None = None) -> None:
+        super().__init__(detail or f"No byte came for {idle_s:g} s.", idle_s=idle_s)
 
 
 class TooBusy(Problem):

@@ -68,6 +68,7 @@ class ApiSettings(BaseSettings):
     node_away_s: float = Field(15.0, gt=0)
     uploads_at_once: int = Field(8, gt=0)
     upload_idle_s: float = Field(30.0, gt=0)
+    upload_min_bytes_per_s: int = Field(4096, ge=0)
     upload_keep_s: float = Field(86400.0, gt=0)
     gc_grace_s: float = Field(86400.0, ge=0)
     late_writer_s: float = Field(300.0, ge=0)

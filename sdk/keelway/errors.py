@@ -145,7 +145,7 @@ class InvalidRequest(ProblemError):
 
 
 class TooLarge(ProblemError):
-    """413: The request body is too large."""
+    """413: Too large."""
 
 
 class HostNotAllowed(ProblemError):

@@ -28,6 +28,7 @@ from keelway_api.auth.dependencies import Contributor, Reader
 from keelway_api.db import Session, SessionFactory
 from keelway_api.experiments import outputs, register, service
 from keelway_api.idempotency import Once
+from keelway_api.manifests.opening import check_sizes
 from keelway_api.pagination import Paging, row_number
 from keelway_api.preconditions import Precondition
 from keelway_api.query import NameFilter
@@ -131,9 +132,16 @@ async def list_metrics(
 
 @router.post("/{experiment}/runs/{run}/outputs", status_code=201, response_model=OutputsUpload)
 async def open_outputs(
-    experiment: ExperimentName, run: RunId, body: OutputsCreate, scope: Contributor, session: Session, once: Once
+    experiment: ExperimentName,
+    run: RunId,
+    body: OutputsCreate,
+    scope: Contributor,
+    request: Request,
+    session: Session,
+    once: Once,
 ) -> Response:
     """Announce files of a run that is running: the answer says where to PUT each blob that is missing."""
+    check_sizes(body.files, request.app.state.settings.max_file_bytes)
     return await once.answer(session, 201, lambda: outputs.open_upload(session, scope, experiment, run, body))
 
 

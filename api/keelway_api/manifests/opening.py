@@ -14,6 +14,7 @@ from uuid_utils.compat import uuid7
 from keelway.contracts.files import ManifestFile, manifest_digest
 from keelway_api.auth.dependencies import Scope
 from keelway_api.blobs.tables import BlobTable
+from keelway_api.errors import TooLarge
 from keelway_api.manifests.tables import ManifestFileTable, ManifestTable
 from keelway_api.statements import Statement, compiled, run_in
 
@@ -76,6 +77,13 @@ def opening() -> Opening:
     )
     files = insert(ManifestFileTable).from_select(columns, rows).returning(ManifestFileTable).cte("files")
     return Opening(manifest, files)
+
+
+def check_sizes(files: Sequence[ManifestFile], limit_bytes: int) -> None:
+    """Raises TooLarge naming a file that would be refused after it was sent."""
+    for file in files:
+        if file.size_bytes > limit_bytes:
+            raise TooLarge(limit_bytes, file.path)
 
 
 def values(scope: Scope, files: Sequence[ManifestFile]) -> dict[str, Any]:

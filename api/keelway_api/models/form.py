@@ -22,6 +22,7 @@ from keelway_api.blobs.turns import Turns
 from keelway_api.db import Sessions
 from keelway_api.errors import InvalidRequest, TooBusy, UploadTakenOver
 from keelway_api.manifests import service as manifests
+from keelway_api.manifests.opening import check_sizes
 from keelway_api.models import opening, service
 
 MAX_FILES = 1000
@@ -33,7 +34,7 @@ FILE, ABOUT = "file", "about"
 async def register(request: Request, scope: Scope, name: str) -> ModelVersion:
     """A ready version of the form's files; each is called what its part is called.
 
-    Raises InvalidRequest, UploadStalled, TooBusy.
+    Raises InvalidRequest, TooLarge, UploadStalled, TooBusy.
     """
     state = request.app.state
     turns: Turns = state.turns
@@ -43,6 +44,7 @@ async def register(request: Request, scope: Scope, name: str) -> ModelVersion:
             async with watched.form(max_files=MAX_FILES, max_fields=1) as form:
                 files = _files(form)
                 body = _body(form, [await _entry(path, file) for path, file in files.items()])
+                check_sizes(body.files, state.settings.max_file_bytes)
                 return await _store(state.sessions, state.blobs, scope, name, body, files)
         except HTTPException as error:
             if type(error) is not HTTPException:  # ours, with an id of its own

@@ -23,6 +23,7 @@ from keelway_api.db import Session, SessionFactory
 from keelway_api.errors import NotFound
 from keelway_api.idempotency import Once
 from keelway_api.manifests import service as manifests
+from keelway_api.manifests.opening import check_sizes
 from keelway_api.models import changes, form, listing, opening, queries, service, verification
 from keelway_api.models.listing import Filtered
 from keelway_api.pagination import Paging
@@ -82,11 +83,13 @@ async def open_version(
     name: Name,
     body: ModelVersionCreate,
     scope: Contributor,
+    request: Request,
     statements: HotStatements,
     sessions: SessionFactory,
     once: Once,
 ) -> Response:
     """Open a version: the answer says where to PUT each blob that is missing."""
+    check_sizes(body.files, request.app.state.settings.max_file_bytes)
     return await opening.answer(statements, sessions, scope, name, body, once)
 
 

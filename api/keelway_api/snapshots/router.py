@@ -11,6 +11,7 @@ from keelway.contracts.snapshots import Snapshot, SnapshotCreate, SnapshotUpload
 from keelway_api.auth.dependencies import Contributor, Reader
 from keelway_api.db import Session, SessionFactory
 from keelway_api.idempotency import Once
+from keelway_api.manifests.opening import check_sizes
 from keelway_api.snapshots import service
 
 router = APIRouter(prefix="/workspaces/{workspace}/snapshots", tags=["snapshots"])
@@ -18,8 +19,11 @@ Digest = Annotated[str, Path(pattern=SHA256)]
 
 
 @router.post("", status_code=201, response_model=SnapshotUpload)
-async def open_snapshot(body: SnapshotCreate, scope: Contributor, session: Session, once: Once) -> Response:
+async def open_snapshot(
+    body: SnapshotCreate, scope: Contributor, request: Request, session: Session, once: Once
+) -> Response:
     """Open a snapshot: the answer says where to PUT each blob that is missing."""
+    check_sizes(body.files, request.app.state.settings.max_file_bytes)
     return await once.answer(session, 201, lambda: service.open_snapshot(session, scope, body))
 
 

@@ -39,7 +39,11 @@ PROBLEMS: dict[str, ProblemType] = {
         "The request is malformed",
         "A field is missing, unknown or of the wrong shape; `errors` names each with its path in the request.",
     ),
-    "too-large": ProblemType(413, "The request body is too large", "`limit_bytes` says how much this path takes."),
+    "too-large": ProblemType(
+        413,
+        "Too large",
+        "`limit_bytes` says how much this path takes, or how large a file may be; `path` names the file then.",
+    ),
     "host-not-allowed": ProblemType(
         400, "This host name is not served here", "The Host header names no host that this API was told to serve."
     ),

@@ -13,12 +13,18 @@ from tests.support.stack import until
 
 STALLED = 40
 IDLE_S = 2
+MIN_BYTES_PER_S = 2
 
 
 @pytest.fixture(scope="module")
 def api(tmp_path_factory):
     """An API of its own, that loses patience soon."""
-    api = Api(tmp_path_factory.mktemp("stalled"), KEELWAY_UPLOAD_IDLE_S=str(IDLE_S), KEELWAY_UPLOADS_AT_ONCE="4")
+    settings = {
+        "KEELWAY_UPLOAD_IDLE_S": str(IDLE_S),
+        "KEELWAY_UPLOAD_MIN_BYTES_PER_S": str(MIN_BYTES_PER_S),
+        "KEELWAY_UPLOADS_AT_ONCE": "4",
+    }
+    api = Api(tmp_path_factory.mktemp("stalled"), **settings)
     api.start()
     yield api
     api.stop()
@@ -77,6 +83,21 @@ def test_an_upload_that_stalls_is_told_and_can_be_sent_again(api, w):
     headers = {"Content-Length": str(len(data))}
     assert_problem(api.admin.put(url, content=slow(), headers=headers), "upload-stalled")
     assert api.admin.put(url, content=data).status_code == 204
+
+
+def test_an_upload_that_trickles_loses_its_turn(api, w):
+    data = unique_bytes()
+    upload = open_version(api.admin, w, "trickling", {"m.bin": data})
+
+    def trickle():
+        for byte in data:
+            time.sleep(IDLE_S * 0.7)
+            yield bytes([byte])
+
+    headers = {"Content-Length": str(len(data))}
+    answer = api.admin.put(upload["missing"][0]["upload_url"], content=trickle(), headers=headers)
+
+    assert "bytes came a second" in assert_problem(answer, "upload-stalled")["detail"]
 
 
 def test_a_slow_upload_that_goes_on_is_let_finish(api, w):
