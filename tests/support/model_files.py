@@ -120,7 +120,7 @@ CATBOOST = json.dumps({"oblivious_trees": [], "features_info": {}, "model_info":
 
 
 def bypasses(canary: Path) -> dict[str, bytes]:
-    """Files that run `touch CANARY`, or read it, when they are loaded: plain, or hidden in ways that got past a scanner once."""
+    """Files that run `touch CANARY`, or read it, when they are loaded: plain, or hidden as scanners were got past."""
     command = f"touch {canary}"
     text = command.encode()
     plain = pickle.dumps(Runs(command), protocol=2)

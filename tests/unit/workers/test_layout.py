@@ -155,10 +155,8 @@ def test_a_sweep_removes_what_a_killed_process_left_and_nothing_that_is_in_use(n
 
 
 def test_a_lay_out_that_is_told_to_stop_leaves_nothing(root, spec, node):
-    calls = iter(range(100))
-
     def stop_while_copying() -> None:
-        if (root / "source/score.py").exists() and next(calls) > 0:
+        if (root / "source/score.py").exists():  # files come in any order: there may be no later look than its own
             raise WorkStopped
 
     with pytest.raises(WorkStopped):
