@@ -54,8 +54,8 @@ format: setup ## format and mend what can be mended
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## measure; prints, asserts nothing
-	$(BIN)/python -m benchmarks
+bench: setup ## measure, beside peers where there are some; BENCH_ARGS=--quick for a first look
+	$(BIN)/python -m benchmarks $(BENCH_ARGS)
 
 openapi: setup ## write openapi/openapi.json anew
 	$(BIN)/python -m keelway_api.openapi > openapi/.openapi.json || { rm -f openapi/.openapi.json; exit 1; }

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-__all__ = ["Settings", "SettingsError", "serve"]
+__all__ = ["Settings", "SettingsError", "batchable"]
 __version__ = "0.1.0"
 
-from keelway_runtime.server import serve
+from keelway_runtime.marking import batchable
 from keelway_runtime.settings import Settings, SettingsError

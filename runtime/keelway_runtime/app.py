@@ -1,134 +1,170 @@
-"""The ASGI application: which path does what, and the headers every answer has."""
+"""Which path does what, who may, and the headers that every answer has."""
 
 from __future__ import annotations
 
+import os
 import time
-from typing import Any, Awaitable, Callable
+from typing import Any, Callable
 from urllib.parse import parse_qs
 
-from keelway_runtime import log, metrics, swagger
-from keelway_runtime.arguments import Call
-from keelway_runtime.encode import encode
-from keelway_runtime.refusal import Refusal
-from keelway_runtime.request import ClientGone, Receive, Request
-from keelway_runtime.scoring import Answer, Scorer, error_answer
-from keelway_runtime.settings import Settings
-from keelway_runtime.thread import ScoringThread
+import orjson
 
-Send = Callable[[dict[str, Any]], Awaitable[None]]
-TEXT = "text/plain; charset=utf-8"
+from keelway_runtime import log, metrics, swagger
+from keelway_runtime.access import Access
+from keelway_runtime.http import Forget, Request
+from keelway_runtime.messages import Reply, refusal
+from keelway_runtime.pool import Job, Pool
+from keelway_runtime.refusal import Refusal
+from keelway_runtime.settings import Settings
+
+TEXT = b"text/plain; charset=utf-8"
+RETRY = "retry-after: 1\r\n"
+READ_ONLY = ("GET", "HEAD")
+ALLOWED_HEADERS = "Authorization, Content-Type, X-Request-Id, X-Ms-Client-Request-Id"
+EXPOSED_HEADERS = "x-request-id, x-ms-request-id, x-ms-run-function-failed, x-ms-run-fn-exec-ms"
+PREFLIGHT_S = 600
 
 
 class Application:
-    """One server. Not ready until `scorer` is set, nor any more once `is_stopping`."""
+    """One server. Not ready until a worker is, nor any more once `is_stopping`."""
 
-    def __init__(self, settings: Settings, thread: ScoringThread) -> None:
-        self.scorer: Scorer | None = None
+    def __init__(self, settings: Settings, pool: Pool, access: Access) -> None:
         self.is_stopping = False
-        self._settings = settings
-        self._thread = thread
-        self._metrics = metrics.Metrics()
-        self._routes: dict[str, tuple[tuple[str, ...], Callable[[Request], Awaitable[Answer]]]] = {
-            "/": (("GET", "HEAD"), self._ready),
-            "/livez": (("GET", "HEAD"), self._live),
-            "/readyz": (("GET", "HEAD"), self._ready),
-            "/metrics": (("GET", "HEAD"), self._measured),
-            "/swagger.json": (("GET", "HEAD"), self._described),
-            "/score": (("GET", "POST"), self._scored),
+        self.metrics = metrics.Metrics()
+        self._settings, self._pool, self._access = settings, pool, access
+        self._own_documents = swagger.own_documents(settings)
+        pool.on_batch = self.metrics.batches.observe
+        self._routes: dict[str, tuple[tuple[str, ...], bool, Callable[[Request], Reply]]] = {
+            "/": (READ_ONLY, False, self._ready),
+            "/livez": (READ_ONLY, False, lambda request: Reply(200, b"Alive", TEXT)),
+            "/readyz": (READ_ONLY, False, self._ready),
+            "/metrics": (READ_ONLY, False, self._measured),
+            "/swagger.json": (READ_ONLY, True, self._described),
+            "/score": (("GET", "POST"), True, self._ready),
         }
 
-    async def __call__(self, scope: dict[str, Any], receive: Receive, send: Send) -> None:
-        """Answer one HTTP request."""
-        request = Request(scope, receive)
-        log.request_id.set(request.id)
-        try:
-            answer = await self._answer(request)
-        except ClientGone:
-            return
-        except Refusal as refusal:
-            answer = error_answer(refusal.status, refusal.message, refusal.headers)
-        except Exception as error:  # noqa: BLE001 - the edge of the process
-            log.event("server failed", traceback=log.user_traceback(error))
-            answer = error_answer(500, "The server failed on this request.")
-        await _send(answer, request, send)
-
-    async def _answer(self, request: Request) -> Answer:
-        request.check_ids()
+    def early(self, request: Request) -> Reply | None:
+        """The answer to a request that needs no body: wrong path, wrong method, no key."""
         if request.path not in self._routes:
-            raise Refusal(404, f"There is nothing at {request.path[:200]}")
-        methods, handler = self._routes[request.path]
-        allow = {"allow": ", ".join((*methods, "OPTIONS"))}
-        if request.method == "OPTIONS":
-            return Answer(200, b"", TEXT, allow)
-        if request.method not in methods:
-            raise Refusal(405, f"{request.method} is not allowed here, {allow['allow']} are", allow)
-        return await handler(request)
+            return refusal(404, f"There is nothing at {request.path[:200]}")
+        methods, is_guarded, _ = self._routes[request.path]
+        if request.method not in methods and request.method != "OPTIONS":
+            allow = ", ".join((*methods, "OPTIONS"))
+            return refusal(405, f"{request.method} is not allowed here, {allow} are", f"allow: {allow}\r\n")
+        if is_guarded and request.method != "OPTIONS":
+            return self._access.refusal(request.headers.get(b"authorization"))
+        return None
 
-    async def _live(self, request: Request) -> Answer:
-        return Answer(200, b"Alive", TEXT)
-
-    async def _ready(self, request: Request) -> Answer:
-        if self.is_stopping:
-            raise _unready("The service is stopping")
-        self._loaded()
-        return Answer(200, b"Healthy", TEXT)
-
-    async def _measured(self, request: Request) -> Answer:
-        return Answer(200, self._metrics.text().encode(), metrics.CONTENT_TYPE)
-
-    async def _described(self, request: Request) -> Answer:
-        version = parse_qs(request.query.decode("latin-1")).get("version", ["2"])[-1]
-        service = self._settings.service_name
-        return Answer(200, encode(swagger.document(request, self._loaded().schema, service=service, version=version)))
-
-    async def _scored(self, request: Request) -> Answer:
-        started = time.perf_counter()
-        self._metrics.in_flight += 1
+    def serve(self, request: Request, respond: Callable[[Reply], None]) -> Forget | None:
+        """Answer a complete request; /score later, all else at once."""
+        if request.method == "OPTIONS" and not self._is_for_script(request):
+            methods = (*self._routes[request.path][0], "OPTIONS")
+            respond(Reply(200, b"", TEXT, f"allow: {', '.join(methods)}\r\n".encode()))
+            return None
+        if request.path == "/score":
+            return self._score(request, respond)
         try:
-            answer = await self._score(request)
-        except Refusal as refusal:
-            answer = error_answer(refusal.status, refusal.message, refusal.headers)
-        finally:
-            self._metrics.in_flight -= 1
-        self._metrics.count(status=answer.status, run_ms=answer.run_ms)
-        ms = round((time.perf_counter() - started) * 1000, 3)
-        log.event("request", method=request.method, path=request.path, status=answer.status, ms=ms)
-        return answer
+            respond(self._routes[request.path][2](request))
+        except Refusal as refused:
+            respond(refusal(refused.status, refused.message))
+        return None
 
-    async def _score(self, request: Request) -> Answer:
-        scorer = self._loaded()
-        body = await request.body(limit=self._settings.max_body_bytes)
-        call = Call(request.method, request.query, request.headers, body)
-        if scorer.is_async:
-            return await scorer.score_async(call)
-        return await self._thread.call(scorer.score, call)
+    def common_headers(self, request: Request, answer: Reply) -> bytes:
+        """The headers of every answer; those that the script set itself come first and win."""
+        headers = (
+            f"x-ms-run-function-failed: {answer.has_run_failed}\r\n"
+            f"x-ms-run-fn-exec-ms: {answer.run_ms or 0:.3f}\r\n"
+            f"x-request-id: {request.id}\r\n"
+            f"x-ms-request-id: {request.client_id}\r\n"
+            f"x-ms-client-request-id: {request.client_id}\r\n"
+        ).encode("latin-1")
+        if self._settings.cors_origins:
+            return answer.headers + headers + self._cors(request, answer.headers.lower())
+        return answer.headers + headers
 
-    def _loaded(self) -> Scorer:
-        if self.scorer is None:
-            raise _unready("The service is still loading its model")
-        return self.scorer
+    # --- scoring
+
+    def _score(self, request: Request, respond: Callable[[Reply], None]) -> Forget | None:
+        self.metrics.in_flight += 1
+        started = time.perf_counter()
+
+        def finish(reply: Reply) -> None:
+            self.metrics.in_flight -= 1
+            seconds = time.perf_counter() - started
+            self.metrics.count(
+                status=reply.status, seconds=seconds, run_ms=reply.run_ms, has_run_failed=reply.has_run_failed
+            )
+            log.request(request.id, request.method, reply.status, seconds * 1000)
+            respond(reply)
+
+        if self._pool.about is None:
+            finish(_loading())
+            return None
+        head = (request.id, request.method, request.path, request.query, request.headers)
+        job = Job(head, request.body, finish)
+        self._pool.submit(job)
+
+        def forget() -> None:
+            if job.forget():
+                self.metrics.in_flight -= 1
+
+        return forget
+
+    def _is_for_script(self, request: Request) -> bool:
+        """OPTIONS goes to a script that speaks raw HTTP, unless CORS is set here or the caller has no key."""
+        is_raw = request.path == "/score" and bool(self._pool.about and self._pool.about["is_raw"])
+        is_let_in = self._access.refusal(request.headers.get(b"authorization")) is None
+        return is_raw and not self._settings.cors_origins and is_let_in
+
+    # --- all else
+
+    def _ready(self, request: Request) -> Reply:
+        if self.is_stopping:
+            return refusal(503, "The service is stopping", RETRY)
+        if self._pool.about is None:
+            return _loading()
+        if not self._pool.is_ready:
+            return refusal(503, "The service's worker ended and is started again", RETRY)
+        return Reply(200, b"Healthy", TEXT)
+
+    def _described(self, request: Request) -> Reply:
+        if self._pool.about is None:
+            return _loading()
+        version = parse_qs(request.query.decode("latin-1")).get("version", ["2"])[-1]
+        if version in self._own_documents:
+            return Reply(200, self._own_documents[version])
+        schema = self._pool.about["schema"]
+        return Reply(200, orjson.dumps(swagger.document(request, schema, self._settings.service_name, version)))
+
+    def _measured(self, request: Request) -> Reply:
+        pool = self._pool
+        gauges: dict[str, tuple[str, str, float]] = {
+            "keelway_queue_length": ("gauge", "Requests that no worker has yet.", pool.waiting),
+            "keelway_workers_ready": ("gauge", "Workers that take requests.", pool.ready_workers),
+            "keelway_worker_restarts_total": ("counter", "Workers started in place of one that ended.", pool.restarts),
+            "keelway_collected_rows_dropped_total": ("counter", "Collected rows without room.", pool.dropped_rows),
+        }
+        text = self.metrics.text(pids=[os.getpid(), *pool.pids], gauges=gauges)
+        return Reply(200, text, metrics.CONTENT_TYPE)
+
+    # --- CORS
+
+    def _cors(self, request: Request, set_by_script: bytes) -> bytes:
+        """What a browser asks for, as far as the script does not say it itself."""
+        origin, origins = request.header("origin"), self._settings.cors_origins
+        headers: dict[str, Any] = {"vary": "Origin"} if "*" not in origins else {}
+        if origin and ("*" in origins or origin in origins):
+            headers["access-control-allow-origin"] = "*" if "*" in origins else origin
+            if request.method == "OPTIONS":
+                methods = self._routes.get(request.path, ((), False, None))[0]
+                headers["access-control-allow-methods"] = ", ".join((*methods, "OPTIONS"))
+                headers["access-control-allow-headers"] = ALLOWED_HEADERS
+                headers["access-control-max-age"] = PREFLIGHT_S
+            else:
+                headers["access-control-expose-headers"] = EXPOSED_HEADERS
+        lines = (f"{name}: {value}\r\n" for name, value in headers.items() if f"{name}:".encode() not in set_by_script)
+        return "".join(lines).encode("latin-1")
 
 
-def _unready(message: str) -> Refusal:
-    return Refusal(503, message, {"retry-after": "1"})
-
-
-async def _send(answer: Answer, request: Request, send: Send) -> None:
-    headers = [
-        ("content-type", answer.content_type),
-        ("content-length", str(len(answer.body))),
-        ("x-ms-run-function-failed", str(answer.has_run_failed)),
-        ("x-ms-run-fn-exec-ms", f"{answer.run_ms or 0:.3f}"),
-        ("x-request-id", request.id),
-        ("x-ms-request-id", request.client_id),
-        ("x-ms-client-request-id", request.client_id),
-        *answer.headers.items(),
-    ]
-    raw_headers = [(name.encode("latin-1"), value.encode("latin-1")) for name, value in headers]
-    await send({"type": "http.response.start", "status": answer.status, "headers": raw_headers})
-    if answer.status == 413:
-        await send({"type": "http.response.body", "body": answer.body, "more_body": True})
-        await request.drain()
-        await send({"type": "http.response.body", "body": b""})
-        return
-    await send({"type": "http.response.body", "body": answer.body})
+def _loading() -> Reply:
+    return refusal(503, "The service is still loading its model", RETRY)

@@ -1,7 +1,7 @@
 """What run() is called with, from what the caller sent.
 
-One class for each way a script can declare its input; both bind a Call to keyword arguments or raise a Refusal.
-A third, for plain type hints, would stand beside them.
+One class for each way a script can take its input; each binds a Call to keyword arguments or raises a Refusal.
+That of @rawhttp stands in keelway_runtime.rawhttp.
 """
 
 from __future__ import annotations
@@ -13,12 +13,10 @@ from urllib.parse import parse_qs
 
 import orjson
 
-from keelway_runtime.conversion import converted, described
+from keelway_runtime.conversion import described
 from keelway_runtime.refusal import Refusal
-from keelway_runtime.schema import DeclaredInput, ServiceSchema
+from keelway_runtime.schema import HEADERS_PARAMETER, DeclaredInput, ServiceSchema
 from keelway_runtime.script import ScriptError, parameters
-
-HEADERS_PARAMETER = "request_headers"
 
 
 class Headers(dict):
@@ -37,12 +35,13 @@ class Headers(dict):
 
 @dataclass(frozen=True)
 class Call:
-    """One scoring request, read completely."""
+    """One scoring request, read completely. Header names are in lower case."""
 
     method: str
     query: bytes
     headers: Mapping[str, str]
     body: bytes
+    path: str = "/score"
 
 
 class Arguments(Protocol):
@@ -57,29 +56,29 @@ def arguments_for(run: Callable[..., Any], schema: ServiceSchema) -> Arguments:
     """How to call this run(). Raises ScriptError when its parameters leave that open."""
     if schema.is_input_declared:
         return DeclaredArguments(run, schema.inputs)
-    return RawArguments(run)
+    return BytesArguments(run) if schema.is_body_bytes else RawArguments(run)
 
 
 class RawArguments:
-    """Of an undecorated run(): the body as text, for GET a JSON object of the query parameters."""
+    """Of an undeclared run(): the body as text, for GET a JSON object of the query parameters."""
 
     def __init__(self, run: Callable[..., Any]) -> None:
         names = [parameter for parameter in parameters(run) if parameter.name != HEADERS_PARAMETER]
         required = [parameter.name for parameter in names if parameter.default is parameter.empty]
         if not names or len(required) > 1:
             found = ", ".join(required) or "none"
-            raise ScriptError(f"run() without @input_schema takes one argument, the body as text; it has {found}")
+            raise ScriptError(f"run() without @input_schema or type hints takes one argument; it has {found}")
         self._name = names[0].name
-        self._wants_headers = any(parameter.name == HEADERS_PARAMETER for parameter in parameters(run))
+        self._wants_headers = len(names) < len(parameters(run))
 
     def bind(self, call: Call) -> dict[str, Any]:
         """The body whatever its content type says, so that a form is never emptied."""
-        bound: dict[str, Any] = {self._name: self._text(call)}
+        bound: dict[str, Any] = {self._name: self._given(call)}
         if self._wants_headers:
             bound[HEADERS_PARAMETER] = headers_of(call)
         return bound
 
-    def _text(self, call: Call) -> str:
+    def _given(self, call: Call) -> Any:
         if call.method == "GET":
             return orjson.dumps(query_parameters(call.query)).decode()
         try:
@@ -88,8 +87,15 @@ class RawArguments:
             raise Refusal(400, f"The body is not UTF-8: {error.reason} at byte {error.start}") from None
 
 
+class BytesArguments(RawArguments):
+    """Of a run(body: bytes): the body as it came, for GET the same JSON as bytes."""
+
+    def _given(self, call: Call) -> bytes:
+        return call.body if call.method != "GET" else super()._given(call).encode()
+
+
 class DeclaredArguments:
-    """Of a decorated run(): members of the JSON object, by name, as the types declared for them."""
+    """Of a declared run(): members of the JSON object, by name, as the types declared for them."""
 
     def __init__(self, run: Callable[..., Any], inputs: Mapping[str, DeclaredInput]) -> None:
         self._parameters = [parameter for parameter in parameters(run) if parameter.name != HEADERS_PARAMETER]
@@ -119,10 +125,7 @@ class DeclaredArguments:
         return name in self._inputs and self._inputs[name].is_optional
 
     def _converted(self, value: Any, name: str) -> Any:
-        declared = self._inputs.get(name)
-        if declared is None or not declared.is_converted or (declared.is_optional and not value):
-            return value
-        return converted(value, declared.kind, name)
+        return self._inputs[name].convert(value, name) if name in self._inputs else value
 
 
 def json_object(call: Call) -> dict[str, Any]:
@@ -133,7 +136,7 @@ def json_object(call: Call) -> dict[str, Any]:
         raise Refusal(415, f"This service takes JSON: {wanted}, not {content_type[:100]}")
     if not call.body:
         raise Refusal(400, "The body is empty: expected a JSON object")
-    value = _parsed(call.body)
+    value = parsed_json(call.body)
     if not isinstance(value, dict):
         raise Refusal(400, f"$: expected an object with a member for each parameter, got {described(value)}")
     return value
@@ -142,7 +145,7 @@ def json_object(call: Call) -> dict[str, Any]:
 def query_parameters(query: bytes) -> dict[str, Any]:
     """Query parameters by name: each read as JSON where it is JSON, a repeated one as a list."""
     parsed = parse_qs(query.decode("latin-1"), keep_blank_values=True)
-    values = {name: [_json_or_text(text) for text in texts] for name, texts in parsed.items()}
+    values = {name: [json_or_text(text) for text in texts] for name, texts in parsed.items()}
     return {name: texts[0] if len(texts) == 1 else texts for name, texts in values.items()}
 
 
@@ -151,14 +154,16 @@ def headers_of(call: Call) -> Headers:
     return Headers((name.title(), value) for name, value in call.headers.items())
 
 
-def _json_or_text(text: str) -> Any:
+def json_or_text(text: str) -> Any:
+    """What a query parameter says: its JSON value, or itself where it is none."""
     try:
         return orjson.loads(text)
     except orjson.JSONDecodeError:
         return text
 
 
-def _parsed(body: bytes) -> Any:
+def parsed_json(body: bytes) -> Any:
+    """The JSON value that a body is. Raises Refusal 400 when it is none."""
     try:
         return orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -8,21 +8,39 @@ here, run() converts by itself as before, and a bad body is a 500.
 
 from __future__ import annotations
 
+import functools
 import inspect
 import sys
 from dataclasses import dataclass, field
 from typing import Any, Callable, Iterator
 
+from keelway_runtime.conversion import Misfit, as_it_came, convert
+from keelway_runtime.refusal import BadInput
+
+HEADERS_PARAMETER = "request_headers"
 _ALL_VERSIONS = ("2.0", "3.0", "3.1")
 
 
 @dataclass(frozen=True)
 class DeclaredInput:
-    """One parameter of run() that has an @input_schema."""
+    """One parameter of run() whose type is declared, by @input_schema or by a hint.
 
-    kind: Any
-    is_converted: bool
-    is_optional: bool
+    An optional one, which only @input_schema knows, may be left out, and no empty value of it is converted.
+    """
+
+    conversion: Callable[[Any], Any]
+    is_optional: bool = False
+
+    def convert(self, value: Any, name: str) -> Any:
+        """The JSON value of the parameter `name` as its declared type. Raises BadInput."""
+        if self.is_optional and not value:
+            return value
+        try:
+            return self.conversion(value)
+        except Misfit as misfit:
+            raise BadInput(f"$.{name}{misfit.path}", misfit.expected, misfit.got) from None
+        except RecursionError:
+            raise BadInput(f"$.{name}", "a value that is not as deep") from None
 
 
 @dataclass(frozen=True)
@@ -34,21 +52,22 @@ class ServiceSchema:
     versions: tuple[str, ...] = _ALL_VERSIONS
     inputs: dict[str, DeclaredInput] = field(default_factory=dict)
     is_input_declared: bool = False
+    is_body_bytes: bool = False
 
 
-def schema_of(run: Callable[..., Any]) -> ServiceSchema:
-    """The schema that run()'s decorators declare; a free-form one when it has none."""
+def decorated_schema(run: Callable[..., Any]) -> ServiceSchema | None:
+    """The schema that run()'s decorators declare; None when it has none."""
     library = sys.modules.get("inference_schema.schema_util")
     function = inspect.unwrap(run)
     if library is None or not library.is_schema_decorated(function):
-        return ServiceSchema()
+        return None
     declared_input = library.get_input_schema(function)
     is_input_declared = "properties" in declared_input
     declared_output = library.get_output_schema(function)
     free = ServiceSchema()
     return ServiceSchema(
-        input=_without_headers(declared_input) if is_input_declared else free.input,
-        output=declared_output if "example" in declared_output else free.output,
+        input=_plain(_without_headers(declared_input)) if is_input_declared else free.input,
+        output=_plain(declared_output) if "example" in declared_output else free.output,
         versions=tuple(library.get_supported_versions(function)),
         inputs=dict(_declared_inputs(run)),
         is_input_declared=is_input_declared,
@@ -59,8 +78,18 @@ def _without_headers(schema: dict[str, Any]) -> dict[str, Any]:
     """The schema less request_headers, which come from the request itself and not from its body."""
     kept = {part: {**schema[part]} for part in ("properties", "example")}
     for part in kept.values():
-        part.pop("request_headers", None)
+        part.pop(HEADERS_PARAMETER, None)
     return {**schema, **kept}
+
+
+def _plain(schema: Any) -> Any:
+    """The schema less formats like numpy.ndarray: old documents have none, and no other language knows them."""
+    if not isinstance(schema, dict):
+        return schema
+    is_kept = {
+        name: name != "format" or not str(part).startswith(("numpy.", "pandas.")) for name, part in schema.items()
+    }
+    return {name: part if name == "example" else _plain(part) for name, part in schema.items() if is_kept[name]}
 
 
 def _declared_inputs(run: Callable[..., Any]) -> Iterator[tuple[str, DeclaredInput]]:
@@ -70,6 +99,7 @@ def _declared_inputs(run: Callable[..., Any]) -> Iterator[tuple[str, DeclaredInp
         if inspect.isfunction(wrapper) and wrapper.__module__ == "inference_schema.schema_decorators":
             cells = inspect.getclosurevars(wrapper).nonlocals
             if "param_type" in cells:
+                conversion = functools.partial(convert, kind=cells["param_type"])
                 is_converted, is_optional = bool(cells["convert_to_provided_type"]), bool(cells["optional"])
-                yield cells["param_name"], DeclaredInput(cells["param_type"], is_converted, is_optional)
+                yield cells["param_name"], DeclaredInput(conversion if is_converted else as_it_came, is_optional)
         layer = getattr(layer, "__wrapped__", None)

@@ -9,10 +9,13 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any, Callable
+from typing import TYPE_CHECKING, Any, Callable
 
 from keelway_runtime import model_path
 from keelway_runtime.settings import Settings
+
+if TYPE_CHECKING:
+    from keelway_runtime.schema import ServiceSchema
 
 _REFUSED_KINDS = {
     inspect.Parameter.POSITIONAL_ONLY: "positional-only parameters",
@@ -27,11 +30,16 @@ class ScriptError(Exception):
 
 @dataclass(frozen=True)
 class Script:
-    """A loaded entry script, whose init() has returned."""
+    """A loaded entry script, whose init() has returned; or a built-in run(), which brings its own schema.
+
+    Requests that are equal but for `batch_parameter`, a list of rows, may be joined along it.
+    """
 
     path: Path
     run: Callable[..., Any]
     is_async: bool
+    schema: ServiceSchema | None = None
+    batch_parameter: str = ""
 
 
 def prepare_process(settings: Settings) -> None:
@@ -42,7 +50,8 @@ def prepare_process(settings: Settings) -> None:
     os.chdir(settings.app_root)
     os.environ["AML_APP_ROOT"] = str(settings.app_root)
     os.environ["AZUREML_MODEL_DIR"] = settings.model_dir or str(model_path.default_model_dir(settings.app_root))
-    folders = [entry_path(settings).parent, settings.source_directory or settings.app_root]
+    beside = [] if settings.no_code else [entry_path(settings).parent]
+    folders = [*beside, settings.source_directory or settings.app_root]
     sys.path[:0] = [folder for folder in dict.fromkeys(map(str, folders)) if folder not in sys.path]
 
 
@@ -57,6 +66,15 @@ def entry_path(settings: Settings) -> Path:
         return from_root
     from_source = settings.source_directory / settings.entry_script
     return from_root if from_root.is_file() and not from_source.is_file() else from_source
+
+
+def load_entry(settings: Settings) -> Script:
+    """The entry script, loaded, or the built-in scorer that stands in its place."""
+    if not settings.no_code:
+        return load(entry_path(settings))
+    from keelway_runtime import nocode  # noqa: PLC0415 - it imports this module
+
+    return nocode.load(settings.no_code, Path(os.environ["AZUREML_MODEL_DIR"]))
 
 
 def load(path: Path) -> Script:

@@ -1,118 +1,137 @@
-"""The process around the application: socket, signals, loading, ending."""
+"""The front process: socket, signals, workers, ending. None of the user's code runs in it."""
 
 from __future__ import annotations
 
 import asyncio
-import atexit
-import faulthandler
+import contextlib
 import os
+import resource
 import signal
 import socket
 import sys
 import time
-from pathlib import Path
-from types import FrameType
 from typing import NoReturn
 
-import uvicorn
-
-from keelway_runtime import log, model_path, shims
+from keelway_runtime import log
+from keelway_runtime.access import Access
 from keelway_runtime.app import Application
-from keelway_runtime.scoring import Scorer
-from keelway_runtime.script import ScriptError, entry_path, load, prepare_process
+from keelway_runtime.http import Connections
+from keelway_runtime.pool import Pool
 from keelway_runtime.settings import Settings, SettingsError
-from keelway_runtime.thread import ScoringThread
 
-EXIT_SCRIPT_FAILED = 3
 BACKLOG = 2048
-KEEP_ALIVE_S = 120  # longer than a gateway keeps idle connections (Traefik: 90 s), so that never both sides act at once
+SWEEP_S = 1.0
+POLL_S = 0.02
 
 
 def serve(settings: Settings) -> NoReturn:
     """Serve until SIGTERM, then end the process: 0 after a stop, 3 when the entry script cannot be loaded.
 
-    Raises SettingsError before anything is loaded when the socket is not to be had.
+    Raises SettingsError before anything is loaded when the socket is not to be had or the keys cannot be read.
     """
+    access = Access(settings)
     listener = _listener(settings)
     log.configure()
-    faulthandler.enable()
-    shims.install()
+    _take_turns()
+    _allow_connections()
+    server = Server(settings, access)
     loop = _new_event_loop()
-    loop.run_until_complete(_serve(settings, listener))
+    asyncio.set_event_loop(loop)
+    code = loop.run_until_complete(server.run(listener))
     log.event("stopped")
-    # A background thread the script left running would keep an ordinary exit waiting for ever.
-    atexit._run_exitfuncs()
-    _end(0)
+    _end(code)
 
 
-async def _serve(settings: Settings, listener: socket.socket) -> None:
-    thread = ScoringThread()
-    application = Application(settings, thread)
-    server = _Server(application, settings)
-    loading = asyncio.ensure_future(_load(application, settings, thread))
-    host, port = listener.getsockname()[:2]
-    log.event("listening", host=host, port=port, service=settings.service_name, workspace=settings.workspace)
-    await server.serve(sockets=[listener])
-    loading.cancel()
+class Server:
+    """One run of the server."""
+
+    def __init__(self, settings: Settings, access: Access) -> None:
+        self._settings, self._access = settings, access
+        self._pool = Pool(settings, on_unusable=self._end_unloaded)
+        self._application = Application(settings, self._pool, access)
+        self._connections = Connections(
+            self._application, max_connections=settings.max_connections, max_body_bytes=settings.max_body_bytes
+        )
+
+    async def run(self, listener: socket.socket) -> int:
+        """Serve until a signal comes; the exit code."""
+        loop, settings = asyncio.get_running_loop(), self._settings
+        self._stopping = asyncio.Event()  # here, as Python 3.9 ties it to the loop that is current
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._signalled, number)
+        server = await loop.create_server(self._connections.new, sock=listener, backlog=BACKLOG)
+        host, port = listener.getsockname()[:2]
+        log.event("listening", host=host, port=port, service=settings.service_name, workspace=settings.workspace)
+        await self._pool.start()
+        sweeping = asyncio.ensure_future(self._sweep())
+        await self._stopping.wait()
+        server.close()
+        await self._finish(time.monotonic() + settings.grace_s)
+        sweeping.cancel()
+        return 0
+
+    async def _finish(self, ends_at: float) -> None:
+        """Let requests in flight be answered, as long as the grace lasts."""
+        if self._pool.about is not None:
+            while time.monotonic() < ends_at and not self._is_finished():  # noqa: ASYNC110 - as in Pool.close
+                await asyncio.sleep(POLL_S)
+        if self._pool.is_idle:
+            await self._pool.close(ends_at - time.monotonic())
+        else:
+            self._pool.kill()
+        self._connections.abort()
+
+    def _is_finished(self) -> bool:
+        return self._connections.close_idle() and self._pool.is_idle
+
+    async def _sweep(self) -> None:
+        while True:
+            await asyncio.sleep(SWEEP_S)
+            self._connections.sweep()
+            self._access.refresh()
+
+    def _signalled(self, number: int) -> None:
+        """Begin to stop; a second signal ends at once."""
+        if self._stopping.is_set():
+            self._pool.kill()
+            _end(128 + number)
+        self._application.is_stopping = True
+        self._stopping.set()
+        log.event("stopping", signal=signal.Signals(number).name)
+
+    def _end_unloaded(self, code: int) -> None:
+        """Nothing can be scored, so the process ends as its worker did: whoever started it sees why."""
+        self._pool.kill()
+        if code < 0:
+            log.flush()
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
+            os.kill(os.getpid(), -code)
+            time.sleep(1)  # the signal comes within it
+        _end(code)
 
 
-async def _load(application: Application, settings: Settings, thread: ScoringThread) -> None:
-    started = time.perf_counter()
-    application.scorer = await thread.call(_scorer_or_end, settings)
-    ms = round((time.perf_counter() - started) * 1000)
-    log.event("ready", script=str(entry_path(settings)), revision=settings.revision, ms=ms)
+def _allow_connections() -> None:
+    """As many descriptors as this user may have: the usual limit is about that of the connections."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        with contextlib.suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
-def _scorer_or_end(settings: Settings) -> Scorer:
-    try:
-        prepare_process(settings)
-        return Scorer(load(entry_path(settings)))
-    except BaseException as error:  # noqa: BLE001 - SystemExit too: a script that quits in init() is not ready
-        _end_unloaded(error)
+def _take_turns() -> None:
+    """Have the kernel let front and workers work off what has come before it switches between them.
 
-
-def _end_unloaded(error: BaseException) -> NoReturn:
-    """Say why the script could not be loaded, and what models it could have used, and end at once."""
-    is_ours = isinstance(error, ScriptError)
-    log.event("script failed", error=type(error).__name__, message=str(error))
-    print(f"The entry script cannot be served: {error}" if is_ours else log.user_traceback(error))
-    print("Model directory:", *model_path.tree(Path(os.environ.get("AZUREML_MODEL_DIR", "."))), sep="\n")
-    _end(EXIT_SCRIPT_FAILED)
+    Each message would else wake the other at once, where they share a core: a third of the time for each request.
+    """
+    if hasattr(os, "SCHED_BATCH"):
+        with contextlib.suppress(OSError):  # where it is forbidden, things are only slower
+            os.sched_setscheduler(0, os.SCHED_BATCH, os.sched_param(0))
 
 
 def _end(code: int) -> NoReturn:
     log.flush()
     os._exit(code)
-
-
-class _Server(uvicorn.Server):
-    """Uvicorn, which ends normally after the first signal and at once after the second."""
-
-    def __init__(self, application: Application, settings: Settings) -> None:
-        super().__init__(
-            uvicorn.Config(
-                application,  # type: ignore[arg-type]
-                http="httptools",
-                ws="none",
-                lifespan="off",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                proxy_headers=False,
-                backlog=BACKLOG,
-                timeout_keep_alive=KEEP_ALIVE_S,
-                timeout_graceful_shutdown=settings.grace_s,
-            )
-        )
-        self._application = application
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Begin to stop. Uvicorn's own would raise the signal again afterwards: no exit 0."""
-        if self.should_exit:
-            _end(128 + sig)
-        self._application.is_stopping = True
-        self.should_exit = True
-        log.event("stopping", signal=signal.Signals(sig).name)
 
 
 def _listener(settings: Settings) -> socket.socket:
@@ -126,7 +145,7 @@ def _listener(settings: Settings) -> socket.socket:
         address = f"{settings.host}:{settings.port}"
         place = address if settings.listen_fd is None else f"descriptor {settings.listen_fd}"
         raise SettingsError(f"cannot listen on {place}: {error.strerror or error}") from error
-    # Else a child process of the script would hold the port after this process has ended.
+    # Else a worker, and whatever the script starts, would hold the port after this process has ended.
     listener.set_inheritable(False)
     return listener
 

@@ -14,7 +14,7 @@ from importlib.machinery import ModuleSpec
 from types import ModuleType
 from typing import Any, Callable
 
-from keelway_runtime import model_path
+from keelway_runtime import model_path, rawhttp
 
 log = logging.getLogger("keelway_runtime.shims")
 
@@ -54,13 +54,35 @@ def _fill_joblib(module: ModuleType) -> None:
     sys.modules[module.__name__] = joblib
 
 
+def _fill_request(module: ModuleType) -> None:
+    module.rawhttp, module.AMLRequest = rawhttp.rawhttp, rawhttp.AMLRequest  # type: ignore[attr-defined]
+
+
+def _fill_response(module: ModuleType) -> None:
+    module.AMLResponse = rawhttp.AMLResponse  # type: ignore[attr-defined]
+
+
+def _fill_monitoring(module: ModuleType) -> None:
+    collect = importlib.import_module("keelway_runtime.collect")  # late: few scripts collect
+    module.ModelDataCollector = collect.ModelDataCollector  # type: ignore[attr-defined]
+
+
 FILLERS: dict[str, Callable[[ModuleType], None]] = {
     "azureml": _fill_package,
+    "azureml.contrib": _fill_package,
+    "azureml.contrib.services": _fill_package,
+    "azureml.contrib.services.aml_request": _fill_request,
+    "azureml.contrib.services.aml_response": _fill_response,
     "azureml.core": _fill_core,
     "azureml.core.model": _fill_core,
     "azureml.exceptions": _fill_exceptions,
+    "azureml.monitoring": _fill_monitoring,
     "azureml.train": _fill_package,
     "azureml.train.automl": _fill_automl,
+    "azureml_inference_server_http": _fill_package,
+    "azureml_inference_server_http.api": _fill_package,
+    "azureml_inference_server_http.api.aml_request": _fill_request,
+    "azureml_inference_server_http.api.aml_response": _fill_response,
     "sklearn.externals": _fill_package,
     "sklearn.externals.joblib": _fill_joblib,
 }
@@ -80,7 +102,15 @@ class ShimFinder(MetaPathFinder, Loader):
         FILLERS[module.__name__](module)
 
 
+class ReplacingFinder(ShimFinder):
+    """Finds azureml.monitoring before a real one, which would send to where nobody listens."""
+
+    def find_spec(self, fullname: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        """A spec for that module only."""
+        return super().find_spec(fullname) if fullname == "azureml.monitoring" else None
+
+
 def install() -> None:
     """Offer the shims in this process; a second call does nothing."""
     if not any(isinstance(finder, ShimFinder) for finder in sys.meta_path):
-        sys.meta_path.append(ShimFinder())
+        sys.meta_path[:] = [ReplacingFinder(), *sys.meta_path, ShimFinder()]

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
+from keelway_runtime.http import Request
 from keelway_runtime.refusal import Refusal
-from keelway_runtime.request import Request
-from keelway_runtime.schema import ServiceSchema
+from keelway_runtime.settings import Settings
 
 JSON = "application/json"
 VERSIONS = {"2": "2.0", "2.0": "2.0", "3": "3.0", "3.0": "3.0", "3.1": "3.1"}
+OWN_FILES = {"swagger.json": ("2", "2.0"), "swagger2.json": ("2", "2.0"), "swagger3.json": ("3", "3.0")}
 OPENAPI = {"3.0": "3.0.3", "3.1": "3.1.0"}
 
 HEALTH = "Tells whether the service is up and ready to score."
@@ -26,7 +27,17 @@ ERROR_RESPONSE = {
 }
 
 
-def document(request: Request, schema: ServiceSchema, *, service: str, version: str) -> dict[str, Any]:
+def own_documents(settings: Settings) -> dict[str, bytes]:
+    """Documents that lie beside the entry script or in the app root, by the versions they are for; they win."""
+    found: dict[str, bytes] = {}
+    for folder in filter(None, (settings.app_root, settings.source_directory)):
+        for name, versions in OWN_FILES.items():
+            if (folder / name).is_file():
+                found.update(dict.fromkeys(versions, (folder / name).read_bytes()))
+    return found
+
+
+def document(request: Request, schema: dict[str, Any], service: str, version: str) -> dict[str, Any]:
     """The document in the version asked for, with the address the caller used to get here.
 
     Raises Refusal 404 for a version that is unknown or cannot express this service's schema.
@@ -34,8 +45,8 @@ def document(request: Request, schema: ServiceSchema, *, service: str, version: 
     if version not in VERSIONS:
         raise Refusal(404, f"There is no Swagger version {version[:20]!r}; there are {', '.join(VERSIONS)}")
     exact = VERSIONS[version]
-    if exact not in schema.versions:
-        others = " or ".join(schema.versions) or "none, they contradict each other"
+    if exact not in schema["versions"]:
+        others = " or ".join(schema["versions"]) or "none, they contradict each other"
         raise Refusal(404, f"Swagger {exact} cannot express this service's schema; ask for {others}")
     address = _address(request)
     if exact == "2.0":
@@ -47,20 +58,24 @@ def _address(request: Request) -> dict[str, str]:
     """scheme, host and prefix as the caller sees them: what a gateway forwarded, else the request's own."""
 
     def first(header: str, default: str) -> str:
-        return request.headers.get(header, default).split(",")[0].strip()
+        return request.header(header, default).split(",")[0].strip()
 
     return {
-        "scheme": first("x-forwarded-proto", request.scheme),
-        "host": first("x-forwarded-host", request.headers.get("host", "")),
+        "scheme": first("x-forwarded-proto", "http"),
+        "host": first("x-forwarded-host", request.header("host")),
         "prefix": first("x-forwarded-prefix", "").rstrip("/"),
     }
+
+
+def _schemas(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"ServiceInput": schema["input"], "ServiceOutput": schema["output"], "ErrorResponse": ERROR_RESPONSE}
 
 
 def _info(service: str) -> dict[str, str]:
     return {"title": service, "description": f"How to call the machine learning service {service}", "version": "1.0"}
 
 
-def _swagger_2(schema: ServiceSchema, service: str, address: dict[str, str]) -> dict[str, Any]:
+def _swagger_2(schema: dict[str, Any], service: str, address: dict[str, str]) -> dict[str, Any]:
     failed = {"description": FAILED, "schema": {"$ref": "#/definitions/ErrorResponse"}}
     healthy = {"description": HEALTHY, "schema": {"type": "string"}, "examples": {JSON: "Healthy"}}
     payload = {
@@ -101,11 +116,15 @@ def _swagger_2(schema: ServiceSchema, service: str, address: dict[str, str]) -> 
                 }
             },
         },
-        "definitions": {"ServiceInput": schema.input, "ServiceOutput": schema.output, "ErrorResponse": ERROR_RESPONSE},
+        "definitions": {
+            "ServiceInput": schema["input"],
+            "ServiceOutput": schema["output"],
+            "ErrorResponse": ERROR_RESPONSE,
+        },
     }
 
 
-def _openapi_3(schema: ServiceSchema, service: str, address: dict[str, str], version: str) -> dict[str, Any]:
+def _openapi_3(schema: dict[str, Any], service: str, address: dict[str, str], version: str) -> dict[str, Any]:
     def content(name: str) -> dict[str, Any]:
         return {JSON: {"schema": {"$ref": f"#/components/schemas/{name}"}}}
 
@@ -139,6 +158,10 @@ def _openapi_3(schema: ServiceSchema, service: str, address: dict[str, str], ver
         },
         "components": {
             "securitySchemes": {"Bearer": {"type": "http", "scheme": "bearer", "description": KEY}},
-            "schemas": {"ServiceInput": schema.input, "ServiceOutput": schema.output, "ErrorResponse": ERROR_RESPONSE},
+            "schemas": {
+                "ServiceInput": schema["input"],
+                "ServiceOutput": schema["output"],
+                "ErrorResponse": ERROR_RESPONSE,
+            },
         },
     }

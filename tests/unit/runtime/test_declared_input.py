@@ -4,6 +4,7 @@ import asyncio
 import datetime
 import functools
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,7 @@ from inference_schema.parameter_types.standard_py_parameter_type import Standard
 from inference_schema.schema_decorators import input_schema, output_schema
 
 from keelway_runtime.arguments import Call
-from keelway_runtime.refusal import BadInput, Refusal
+from keelway_runtime.rawhttp import AMLResponse
 from keelway_runtime.scoring import Scorer
 from keelway_runtime.script import Script, ScriptError
 
@@ -42,9 +43,10 @@ def score(run, payload, **options):
 
 
 def refusal(run, payload, **options):
-    with pytest.raises(Refusal) as raised:
-        scorer(run).score(call(payload, **options))
-    return raised.value.status, raised.value.message
+    answer = scorer(run).score(call(payload, **options))
+    error = json.loads(answer.body)
+    assert error["status_code"] == answer.status
+    return answer.status, error["message"]
 
 
 @input_schema("data", NUMBERS)
@@ -240,10 +242,9 @@ def test_nested_types_are_converted_each_in_its_place():
     ],
 )
 def test_a_nested_misfit_is_400_with_its_path(request_value, path):
-    with pytest.raises(BadInput) as raised:
-        scorer(run_nested).score(call({"request": request_value}))
+    status, message = refusal(run_nested, {"request": request_value})
 
-    assert raised.value.path == path
+    assert (status, message.split(":")[0]) == (400, path)
 
 
 def test_a_value_error_of_the_users_own_code_stays_500():
@@ -380,3 +381,47 @@ def test_a_structured_array_takes_records():
 
     assert score(run_structured, {"data": [{"n": 2, "s": "b"}]}) == [4]
     assert refusal(run_structured, {"data": [{"n": 2}]})[0] == 400
+
+
+@pytest.fixture(scope="module")
+def spark():
+    sql = pytest.importorskip("pyspark.sql", reason="pyspark is not installed")
+    if shutil.which("java") is None:
+        pytest.skip("pyspark needs a JVM, and there is no java")
+    session = sql.SparkSession.builder.master("local[1]").config("spark.ui.enabled", "false").getOrCreate()
+    yield session
+    session.stop()
+
+
+@pytest.mark.filterwarnings("ignore")  # pyspark's own
+def test_a_spark_frame_is_converted(spark):
+    from inference_schema.parameter_types.spark_parameter_type import SparkParameterType
+
+    @input_schema("data", SparkParameterType(spark.createDataFrame([(1, "a")], ["n", "s"])))
+    def run_spark(data):
+        return [row.asDict() for row in data.collect()]
+
+    schema = scorer(run_spark).schema.input
+
+    assert score(run_spark, {"data": [{"s": "b", "n": 2}]}) == [{"n": 2, "s": "b"}]
+    assert schema["properties"]["data"]["items"]["properties"]["n"] == {"type": "integer", "format": "int64"}
+    assert refusal(run_spark, {"data": [{"n": 2}]})[1].startswith("$.data: expected an array of objects with n, s")
+    assert refusal(run_spark, {"data": 5})[0] == 400
+
+
+def test_a_decorator_counts_and_hints_beside_it_do_not():
+    @input_schema("data", NUMBERS)
+    def run_hinted(data: str) -> int:
+        return type(data).__name__
+
+    assert score(run_hinted, {"data": [[1, 2, 3]]}) == "ndarray"
+
+
+def test_a_declared_run_may_answer_with_a_response():
+    @input_schema("data", NUMBERS)
+    def run_responding(data):
+        return AMLResponse({"sum": float(data.sum())}, 201, {"X-Model": "sum"}, json_str=True)
+
+    answer = scorer(run_responding).score(call({"data": [[1, 2, 3]]}))
+
+    assert (answer.status, answer.body, dict(answer.headers)) == (201, b'{"sum":6.0}', {"x-model": "sum"})

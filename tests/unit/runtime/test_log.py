@@ -10,10 +10,11 @@ def test_each_request_is_one_json_line_with_its_id(echo):
     assert event["ms"] > 0
 
 
-def test_print_goes_through_as_it_is(echo):
-    echo.score(b"a thing to print")
+def test_print_goes_through_with_the_request_id(echo):
+    echo.score(b"a thing to print", {"x-request-id": "printed"})
 
-    echo.wait_for(lambda: "scoring a thing to print\n" in echo.lines)
+    event = echo.event_of("printed", "print")
+    assert (event["stream"], event["message"]) == ("stdout", "scoring a thing to print")
 
 
 def test_the_logging_module_goes_through_with_the_request_id(echo):

@@ -70,6 +70,33 @@ def test_the_old_joblib_is_the_new_one_with_one_warning(tmp_path, spelling):
     assert done.stderr.count("import that instead") == 1
 
 
+@pytest.mark.parametrize("package", ["azureml.contrib.services", "azureml_inference_server_http.api"])
+def test_raw_http_works_under_both_names_without_either_package(tmp_path, package):
+    done = python(
+        f"from {package}.aml_request import AMLRequest, rawhttp\nfrom {package}.aml_response import AMLResponse\n"
+        "from keelway_runtime.rawhttp import is_asked_for\n"
+        "before = is_asked_for(); rawhttp(print); print(before, is_asked_for(), AMLResponse('x', 201).status_code)",
+        tmp_path,
+    )
+
+    assert done.stdout.strip() == "False True 201", done.stderr
+
+
+def test_a_real_raw_http_module_wins_beside_a_shim(tmp_path):
+    (tmp_path / "azureml/contrib/services").mkdir(parents=True)
+    for folder in ("azureml", "azureml/contrib", "azureml/contrib/services"):
+        (tmp_path / folder / "__init__.py").touch()
+    (tmp_path / "azureml/contrib/services/aml_request.py").write_text("REAL = True")
+
+    done = python(
+        "import azureml.contrib.services.aml_request as real, azureml.contrib.services.aml_response as shim\n"
+        "print(real.REAL, shim.AMLResponse.__module__)",
+        tmp_path,
+    )
+
+    assert done.stdout.strip() == "True keelway_runtime.rawhttp", done.stderr
+
+
 def test_installing_twice_adds_one_finder(tmp_path):
     done = python("shims.install(); print(sum(type(f) is shims.ShimFinder for f in sys.meta_path))", tmp_path)
 

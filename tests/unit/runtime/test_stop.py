@@ -70,7 +70,7 @@ def test_a_plain_run_serves_one_request_at_a_time(serve):
         ask.join()
 
     assert time.monotonic() - started >= 0.6
-    assert {ask.answer.json() for ask in asks} == {"scoring"}
+    assert {ask.answer.json() for ask in asks} == {"MainThread"}
 
 
 def test_an_async_run_is_awaited_beside_others(serve):

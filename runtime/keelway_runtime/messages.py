@@ -1,0 +1,124 @@
+"""What the front process and a worker say to each other over a socket pair.
+
+To a worker: requests, whose front part is marshalled (both ends are the same interpreter). From a worker: replies in a
+fixed form, since the user's code could write there too and nothing it writes may harm the front.
+"""
+
+from __future__ import annotations
+
+import marshal
+import struct
+from typing import Any, Iterator, NamedTuple
+
+import orjson
+
+REQUEST = struct.Struct("<II")  # length of the head, length of the body
+ANSWER = struct.Struct("<QIIIHHBd")  # number, lengths of type, headers and body, status, batch, flags, run_ms
+COUNT = struct.Struct("<Q")  # of begun requests, in memory that both processes see
+FAILED = 1
+NOT_RUN = -1.0
+ABOUT_ITSELF = 0  # the number of what a worker says without having been asked; its batch is the kind
+READY, DROPPED = 1, 2
+HEAD_MAX = 256 * 1024
+
+
+class ChannelError(Exception):
+    """The other end does not keep to the form."""
+
+
+class Asked(NamedTuple):
+    """A request as the worker gets it. `headers` by lower-case name."""
+
+    number: int
+    id: str
+    method: str
+    path: str
+    query: bytes
+    headers: dict[bytes, bytes]
+    body: bytes
+
+
+class Reply(NamedTuple):
+    """An answer as it goes to the caller. `headers`: complete lines. `run_ms` is None when run() was not called.
+
+    `batch`: how many were scored at once, told with the first of them.
+    """
+
+    status: int
+    body: bytes = b""
+    content_type: bytes = b"application/json"
+    headers: bytes = b""
+    run_ms: float | None = None
+    has_run_failed: bool = False
+    number: int = 0
+    batch: int = 0
+
+
+def refusal(status: int, message: str, headers: str = "", *, has_run_failed: bool = False) -> Reply:
+    """An error in the one form all errors have."""
+    body = orjson.dumps({"status_code": status, "message": message})
+    return Reply(status, body, headers=headers.encode("latin-1"), has_run_failed=has_run_failed)
+
+
+def request_frame(number: int, head: tuple[Any, ...], body: bytes) -> tuple[bytes, bytes]:
+    """A request's bytes in two pieces, so that a large body is not copied. `head`: id to headers of Asked."""
+    packed = marshal.dumps((number, *head))
+    return REQUEST.pack(len(packed), len(body)) + packed, body
+
+
+def requests_in(buffer: bytearray) -> Iterator[Asked]:
+    """Take all complete requests off the buffer's front."""
+    start, size = 0, len(buffer)
+    with memoryview(buffer) as view:
+        while size - start >= REQUEST.size:
+            head_size, body_size = REQUEST.unpack_from(buffer, start)
+            head = start + REQUEST.size
+            body = head + head_size
+            if size < body + body_size:
+                break
+            start = body + body_size
+            number, *about = marshal.loads(view[head:body])  # noqa: S302 - the front wrote it
+            yield Asked(number, *about, body=bytes(view[body:start]))
+    del buffer[:start]
+
+
+def missing(buffer: bytearray) -> int:
+    """How many bytes of the first request in the buffer have not come yet; 0 when that is not known."""
+    if len(buffer) < REQUEST.size:
+        return 0
+    return max(0, REQUEST.size + sum(REQUEST.unpack_from(buffer)) - len(buffer))
+
+
+def reply_frame(reply: Reply) -> bytes:
+    """A reply's bytes."""
+    run_ms = NOT_RUN if reply.run_ms is None else reply.run_ms
+    lengths = len(reply.content_type), len(reply.headers), len(reply.body)
+    flags = FAILED if reply.has_run_failed else 0
+    packed = ANSWER.pack(reply.number, *lengths, reply.status, reply.batch, flags, run_ms)
+    return b"".join((packed, reply.content_type, reply.headers, reply.body))
+
+
+def replies_in(buffer: bytearray, *, body_max: int) -> Iterator[Reply]:
+    """Take all complete replies off the buffer's front. Raises ChannelError for what cannot be one."""
+    start, size = 0, len(buffer)
+    while size - start >= ANSWER.size:
+        number, type_size, headers_size, body_size, status, batch, flags, run_ms = ANSWER.unpack_from(buffer, start)
+        if type_size + headers_size > HEAD_MAX or body_size > body_max or not 200 <= status <= 599:
+            raise ChannelError("a worker wrote what is no reply")
+        headers = start + ANSWER.size + type_size
+        body = headers + headers_size
+        if size < body + body_size:
+            break
+        kind = bytes(buffer[start + ANSWER.size : headers])
+        start = body + body_size
+        yield Reply(
+            number=number,
+            status=status,
+            content_type=kind,
+            headers=bytes(buffer[headers:body]),
+            body=bytes(buffer[body:start]),
+            run_ms=None if run_ms < 0 else run_ms,
+            has_run_failed=bool(flags & FAILED),
+            batch=batch,
+        )
+    del buffer[:start]
