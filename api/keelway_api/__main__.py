@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import sys
 from typing import Any
@@ -15,6 +16,7 @@ from keelway_api.bell import Bell
 from keelway_api.settings import ApiSettings, MissingSecretFile
 
 STOP_S = 5
+ENCODER = json.JSONEncoder(default=str)
 
 
 def configure_logging() -> None:
@@ -25,11 +27,15 @@ def configure_logging() -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             structlog.processors.format_exc_info,
-            structlog.processors.JSONRenderer(default=str),
+            structlog.processors.JSONRenderer(_json),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
     )
+
+
+def _json(event: Any, **_: Any) -> str:
+    return ENCODER.encode(event)  # made once: json.dumps would make one for each line
 
 
 class Server(uvicorn.Server):

@@ -32,6 +32,7 @@ from keelway_api.inspections.service import restart_due
 from keelway_api.manifests.router import router as blobs
 from keelway_api.models.alias_router import router as aliases
 from keelway_api.models.integrity import judge
+from keelway_api.models.pages import WrittenPages
 from keelway_api.models.router import router as models
 from keelway_api.nodes.router import router as nodes
 from keelway_api.operations.router import router as operations
@@ -88,6 +89,7 @@ def create_app(settings: ApiSettings) -> FastAPI:
     app.state.engine = engine
     app.state.sessions = create_sessions(engine)
     app.state.statements = Statements(settings.database_url.get_secret_value())
+    app.state.pages = WrittenPages()
     app.state.blobs = BlobStore(settings)
     app.state.turns = Turns(
         settings.uploads_at_once, settings.upload_idle_s, min_bytes_per_s=settings.upload_min_bytes_per_s

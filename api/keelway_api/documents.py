@@ -22,7 +22,7 @@ def json_text(document: ColumnElement[Any]) -> ColumnElement[str]:
     return cast(document, Text)
 
 
-def answer(document: str, *, etag: str | None = None, status: int = 200) -> Response:
+def answer(document: str | bytes, *, etag: str | None = None, status: int = 200) -> Response:
     """A document as the answer."""
     return Response(document, status, headers={"ETag": etag} if etag else None, media_type="application/json")
 

@@ -17,6 +17,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 
 from keelway.contracts.base import WORKSPACE_NAME
+from keelway.contracts.collected import MAX_COLLECTED_BYTES
 from keelway_api import errors, metrics
 from keelway_api.auth import service as auth
 from keelway_api.errors import HostNotAllowed, Problem, TooLarge
@@ -29,10 +30,14 @@ REQUEST_ID = re.compile(r"[A-Za-z0-9._:\-]{1,100}")
 MAX_JSON_BYTES = 2**20
 CLIENT_LEFT = 499  # for log and metrics only: nobody reads the answer
 MAX_MANIFEST_BYTES = 48 * 2**20  # 100,000 files
-MANIFESTS = re.compile(r"/v1/workspaces/[^/]+/(models/[^/]+/versions|snapshots|experiments/[^/]+/runs/[^/]+/outputs)")
+MANIFESTS = re.compile(
+    r"/v1/workspaces/[^/]+/"
+    r"(models/[^/]+/versions(/[^/]+/signature)?|snapshots|experiments/[^/]+/runs/[^/]+/outputs)"
+)
 FORMS = re.compile(r"/v1/workspaces/[^/]+/models/[^/]+/versions:upload")
 LOGS = re.compile(r"/v1/(nodes/[^/]+/(logs|observed)|operations/[^/]+/reports)")
 MAX_LOG_BYTES = 8 * 2**20
+COLLECTED = re.compile(r"/v1/nodes/[^/]+/replicas/[^/]+/collected/.+")
 WORKSPACE = re.compile(f"/v1/workspaces/({WORKSPACE_NAME[1:-1]})(?=/|$)")
 BLOBS = re.compile(r"/v1/blobs/[0-9a-f]+")
 
@@ -110,6 +115,8 @@ def _limit_of(path: str, settings: ApiSettings) -> int:
         return MAX_MANIFEST_BYTES
     if LOGS.fullmatch(path):
         return MAX_LOG_BYTES
+    if COLLECTED.fullmatch(path):
+        return MAX_COLLECTED_BYTES
     if FORMS.fullmatch(path):
         return settings.max_form_bytes
     return settings.max_file_bytes if BLOBS.fullmatch(path) else MAX_JSON_BYTES

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -142,6 +143,12 @@ class ApprovalNeeded(Problem):
 
     def __init__(self, version: str) -> None:
         super().__init__(f"{version} must be approved before it is deployed.", version=version)
+
+
+class SignatureInvalid(Problem):
+    """What was sent is no signature of the version's files."""
+
+    type = "signature-invalid"
 
 
 class NotInspected(Problem):
@@ -361,7 +368,9 @@ class DependencyAway(Problem):
 
 
 def answer(problem: Problem, *, instance: str, request_id: str) -> JSONResponse:
-    """The problem document for one request."""
+    """The problem document for one request. Why something is away is for the log: callers are told only what is."""
+    if isinstance(problem, DependencyAway):
+        log.warning("dependency away", **problem.fields, cause=_names(problem), request_id=request_id)
     kind = PROBLEMS[problem.type]
     body = {
         "type": f"/problems/{problem.type}",
@@ -372,7 +381,29 @@ def answer(problem: Problem, *, instance: str, request_id: str) -> JSONResponse:
         "request_id": request_id,
         **problem.fields,
     }
-    return JSONResponse(body, kind.status, headers=problem.headers, media_type=MEDIA_TYPE)
+    return ProblemResponse(body, kind.status, headers=problem.headers)
+
+
+class ProblemResponse(JSONResponse):
+    """It may quote what nothing can be encoded of: half of a surrogate pair, which JSON can say by an escape alone."""
+
+    media_type = MEDIA_TYPE
+
+    def render(self, content: Any) -> bytes:
+        """The body; surrogates as escapes, all else as it is."""
+        text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+        return text.encode(errors="backslashreplace")
+
+
+def _names(error: BaseException) -> str:
+    """What kinds of errors led to this one. Not their words: a signed address is among those of the object store."""
+    names, cause = [], error.__cause__
+    while cause is not None and len(names) < 5:
+        code = getattr(cause, "code", None) or getattr(cause, "sqlstate", None)
+        names.append(type(cause).__name__ + (f" {code}" if code else ""))
+        reason = getattr(cause, "reason", None)  # where urllib3 keeps what it gave up for
+        cause = reason if isinstance(reason, BaseException) else cause.__cause__
+    return " < ".join(names)
 
 
 def request_id_of(request: Request) -> str:
@@ -447,8 +478,9 @@ async def _on_database(request: Request, error: Exception) -> JSONResponse:
         return _for(request, InvalidRequest("request", "it holds a character or a number that cannot be stored"))
     if not (is_outage(error) or is_contention(error)):
         return bug(request, error)
-    log.warning("database away", error=type(error).__name__, request_id=request_id_of(request))
-    return _for(request, DependencyAway("postgres"))
+    away = DependencyAway("postgres")
+    away.__cause__ = getattr(error, "orig", None) or error  # without the statement and its parameters
+    return _for(request, away)
 
 
 def bug(request: Request, error: Exception) -> JSONResponse:

@@ -8,11 +8,15 @@ from typing import Annotated
 from fastapi import FastAPI, Query, Request
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import iter_route_contexts
+from pydantic import StringConstraints
 
 from keelway.contracts.base import MODEL_NAME
 from keelway_api.errors import InvalidRequest
 
 NameFilter = Annotated[str | None, Query(pattern=MODEL_NAME, description="only the one of exactly this name")]
+MAX_PAIR = 256 + 1 + 4096  # the longest tag there can be
+Pair = Annotated[str, StringConstraints(max_length=MAX_PAIR)]
+Pairs = Annotated[list[Pair], Query(max_length=20, description="'key' that is there, or 'key=value'; all must hold")]
 NAMED = 20
 NAME_SHOWN = 100
 

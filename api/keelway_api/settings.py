@@ -71,6 +71,7 @@ class ApiSettings(BaseSettings):
     upload_min_bytes_per_s: int = Field(4096, ge=0)
     upload_keep_s: float = Field(86400.0, gt=0)
     gc_grace_s: float = Field(86400.0, ge=0)
+    gc_every_s: float = Field(600.0, gt=0)
     late_writer_s: float = Field(300.0, ge=0)
     scrub_every_s: float = Field(30 * 86400.0, gt=0)
     max_form_bytes: int = Field(2**30, gt=0)

@@ -7,10 +7,9 @@ transaction and ten times the work of the driver for its objects.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import select
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -46,7 +45,8 @@ class Statement:
         # A raw cursor: the usual one would rewrite its own notation for parameters at every call.
         cursor = psycopg.AsyncRawCursor(connection)
         await cursor.execute(self.text, [values[name] for name in self.names], prepare=prepare)
-        return await cursor.fetchall() if cursor.description else []
+        # Not cursor.description, which makes an object of each column.
+        return await cursor.fetchall() if cursor.pgresult and cursor.pgresult.nfields else []
 
 
 def compiled(statement: Select[*tuple[Any, ...]] | Update) -> Statement:
@@ -95,8 +95,11 @@ class Statements:
     async def rows(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
         """All rows; none of a statement that gives none. Raises DependencyAway, InvalidRequest."""
         try:
-            async with self._connection() as connection:
-                return await statement.run(connection, values, prepare=True)
+            await self._turn()
+            try:
+                return await self._rows(statement, values)
+            finally:
+                self._turns.release()
         except psycopg.DataError as error:  # NUL in a text
             raise InvalidRequest("request", "it holds a character or a number that cannot be stored") from error
         except (psycopg.OperationalError, psycopg.InterfaceError, TimeoutError, OSError) as error:
@@ -108,21 +111,22 @@ class Statements:
         while self._idle:
             await self._idle.pop().close()
 
-    @contextlib.asynccontextmanager
-    async def _connection(self) -> AsyncIterator[psycopg.AsyncConnection]:
-        async with asyncio.timeout(POOL_WAIT_S):
-            await self._turns.acquire()
+    async def _turn(self) -> None:
+        if self._turns.locked():
+            async with asyncio.timeout(POOL_WAIT_S):
+                await self._turns.acquire()
+        else:
+            await self._turns.acquire()  # at once; a timer for it would cost more than it
+
+    async def _rows(self, statement: Statement, values: Mapping[str, Any]) -> list[Row]:
+        connection = await self._take()
         try:
-            connection = await self._take()
-            try:
-                yield connection
-            finally:
-                if self._is_closed or connection.pgconn.transaction_status != TransactionStatus.IDLE:
-                    await connection.close()
-                else:
-                    self._idle.append(connection)
+            return await statement.run(connection, values, prepare=True)
         finally:
-            self._turns.release()
+            if self._is_closed or connection.pgconn.transaction_status != TransactionStatus.IDLE:
+                await connection.close()
+            else:
+                self._idle.append(connection)
 
     async def _take(self) -> psycopg.AsyncConnection:
         """The one that was used last, so that those that are not needed stay idle; a new one when there is none."""

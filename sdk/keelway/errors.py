@@ -54,6 +54,10 @@ class DamagedDownload(KeelwayError):
         self.path = path
 
 
+class UntrustedSignature(KeelwayError):
+    """A version's signature was not made with the given key, or is about other files."""
+
+
 class ScoringError(KeelwayError):
     """A service's answer to a scoring request, when it is an error. `body` is the answer's text."""
 
@@ -170,6 +174,10 @@ class Immutable(ProblemError):
 
 class ApprovalNeeded(ProblemError):
     """409: The version is not approved."""
+
+
+class SignatureInvalid(ProblemError):
+    """422: This is no signature of the version's files."""
 
 
 class NotInspected(ProblemError):

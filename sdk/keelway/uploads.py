@@ -97,7 +97,7 @@ def manifest(files: dict[str, Path], progress: Progress | None = None) -> list[M
     tally = Tally("hash", sum(sizes.values()), progress)
 
     def entry(path: str) -> ManifestFile:
-        sha256, size_bytes = _digest(files[path], tally)
+        sha256, size_bytes = digest(files[path], tally)
         return checked(ManifestFile, path=path, size_bytes=size_bytes, sha256=sha256)
 
     return in_parallel(entry, files, tally)
@@ -219,11 +219,12 @@ def _walk(path: Path, root: Path, skip: Callable[[Path], bool], inside: frozense
                 yield from _walk(child, root, skip, inside | {real})
 
 
-def _digest(file: Path, tally: Tally) -> tuple[str, int]:
-    digest, size_bytes = hashlib.sha256(), 0
+def digest(file: Path, tally: Tally) -> tuple[str, int]:
+    """The sha256 of a file and how many bytes were read."""
+    hashed, size_bytes = hashlib.sha256(), 0
     with file.open("rb") as stream:
         while chunk := stream.read(_CHUNK_BYTES):
-            digest.update(chunk)
+            hashed.update(chunk)
             size_bytes += len(chunk)
             tally.add(len(chunk))
-    return digest.hexdigest(), size_bytes
+    return hashed.hexdigest(), size_bytes

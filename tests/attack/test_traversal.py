@@ -1,10 +1,10 @@
 """Paths that want to be elsewhere: a file is looked up by equality in its manifest, and nowhere else."""
 
-import http.client
 import os
 
 import pytest
 
+from tests.support.raw import ask
 from tests.support.registry import register
 
 PAYLOADS = [
@@ -65,21 +65,6 @@ def version(api):
     w = f"/v1/workspaces/{api.workspace()}"
     register(api.admin, w, "ridge", {"m.pkl": b"the only file"})
     return f"{w}/models/ridge/versions/1"
-
-
-def ask(api, method, path):
-    """Status and body of an answer to a path that is sent exactly as written."""
-    connection = http.client.HTTPConnection("127.0.0.1", api.port, timeout=20)
-    try:
-        connection.putrequest(method, path, skip_host=True)
-        connection.putheader("Host", "localhost")
-        connection.putheader("Authorization", f"Bearer {api.token('admin')}")
-        connection.putheader("Content-Length", "0")
-        connection.endheaders()
-        response = connection.getresponse()
-        return response.status, response.read()
-    finally:
-        connection.close()
 
 
 @pytest.mark.parametrize("method", ["GET", "DELETE", "PUT"])

@@ -12,7 +12,7 @@ from keelway.errors import NotFound
 from keelway_standalone.doctor import examine
 from tests.chaos.conftest import SHORT
 from tests.support.order import in_order
-from tests.support.running import replicas
+from tests.support.running import family, replicas
 from tests.support.scripts import gated
 from tests.support.stack import Stack, until
 from tests.support.user import User
@@ -87,7 +87,7 @@ def test_an_up_that_alone_was_killed_takes_its_children_along_and_not_the_replic
     service = owner.client.services.get("lasting")
 
     os.kill(own.pid, signal.SIGKILL)
-    until(lambda: own.processes() == [replica], "only the replica is left", 10)
+    until(lambda: set(own.processes()) == set(family(replica.pid)), "only the replica is left", 10)
     own.start()
 
     assert replicas(own) == [replica]  # adopted, not started again

@@ -3,6 +3,8 @@
 import json
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 
 @pytest.fixture
@@ -85,3 +87,28 @@ def test_a_sample_that_is_no_json_is_named(keelway, tmp_path):
     done = keelway("model", "register", "-n", "x", "-p", tmp_path / "in.json", "--sample-input", tmp_path / "in.json")
 
     assert (done.returncode, "in.json is no JSON" in done.stderr) == (1, True)
+
+
+def test_a_version_is_signed_and_verified_with_the_key(keelway, made, tmp_path):
+    for name in ("mine", "other"):
+        key = ec.generate_private_key(ec.SECP256R1())
+        private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        (tmp_path / f"{name}.pem").write_bytes(private)
+        (tmp_path / f"{name}.pub").write_bytes(
+            key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+        )
+    unsigned = keelway("model", "verify", made, "--public-key", tmp_path / "mine.pub")
+    assert (unsigned.returncode, "has no signature" in unsigned.stderr) == (1, True)
+
+    signed = keelway("model", "sign", made, "--private-key", tmp_path / "mine.pem")
+
+    assert signed.returncode == 0, signed.stderr
+    assert "not verified here" in keelway("model", "show", made).stdout
+    verified = keelway("model", "verify", made, "--public-key", tmp_path / "mine.pub")
+    assert (verified.returncode, "signed with" in verified.stdout) == (0, True)
+    got = keelway("model", "download", made, "-t", tmp_path / "got", "--public-key", tmp_path / "mine.pub")
+    assert (got.returncode, (tmp_path / "got" / "m.bin").read_bytes()) == (0, b"some weights")
+    wrong = keelway("model", "download", made, "-t", tmp_path / "no", "--public-key", tmp_path / "other.pub")
+    assert (wrong.returncode, (tmp_path / "no").exists()) == (1, False)
+    assert "not made with the private key" in wrong.stderr
+    assert "give --private-key" in keelway("model", "sign", made).stderr

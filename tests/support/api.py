@@ -58,6 +58,10 @@ class Api:
             self._process = subprocess.Popen(command, env=self.env(), stdout=output, stderr=output)
         until(self._is_ready, "the API is ready", 30)
 
+    def change(self, **settings: str) -> None:
+        """Other settings, from the next start on."""
+        self._settings |= settings
+
     def stop(self) -> None:
         """Everything ends."""
         for client in self._clients.values():

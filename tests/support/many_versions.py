@@ -20,14 +20,20 @@ INSERT INTO blobs (sha256, size_bytes, upload_id, part_bytes, part_epochs)
 INSERT INTO manifest_files (manifest_id, path, size_bytes, sha256, is_received)
     SELECT s.manifest_id, 'model.pkl', 1000, encode(sha256(s.manifest_id::text::bytea), 'hex'), true FROM seeded s;
 INSERT INTO model_versions (id, model_id, workspace_id, name, version, state, manifest_id, description, tags,
-                            properties, framework, framework_version, run, datasets, requires_approval, created_at,
-                            created_by, updated_at, row_version)
+                            properties, framework, framework_version, run, datasets, requires_approval, safety_label,
+                            created_at, created_by, updated_at, row_version)
     SELECT uuidv7(), m.id, m.workspace_id, m.name, s.version, 'ready', s.manifest_id, 'seeded',
-           jsonb_build_object('team', 't' || s.model %% 20, 'stage', 's' || s.version %% 5, 'n', s.version::text),
-           jsonb_build_object('git', 'c' || s.model * 1000 + s.version),
-           (ARRAY['scikit-learn', 'onnx', 'xgboost', 'custom'])[1 + s.model %% 4], '1.0',
+           jsonb_build_object('team', 't' || s.model %% 20, 'stage', 's' || s.version %% 5, 'n', s.version::text)
+               || CASE WHEN s.model %% 100 = 7 AND s.version = 1 THEN '{"pinned": "yes"}' ELSE '{}' END::jsonb,
+           jsonb_build_object('git', 'c' || s.model * 1000 + s.version)
+               || CASE WHEN s.model = 7 THEN '{"ticket": "1"}' ELSE '{}' END::jsonb,
+           CASE WHEN s.model = 7 THEN 'lightgbm'
+                ELSE (ARRAY['scikit-learn', 'onnx', 'xgboost', 'custom'])[1 + s.model %% 4] END, '1.0',
            'train/r' || s.model, jsonb_build_array(jsonb_build_object('scenario', 'training', 'id', 'd' || s.model)),
-           false, s.at, 'seed', s.at, 1
+           false,
+           CASE WHEN s.model %% 100 = 7 AND s.version = 1 THEN NULL
+                WHEN s.model = 8 THEN 'inert' ELSE 'executable' END,
+           s.at, 'seed', s.at, 1
     FROM seeded s, models m, workspaces w
     WHERE w.name = %(workspace)s AND m.workspace_id = w.id AND m.name = 'm' || s.model;
 """
@@ -35,7 +41,10 @@ TABLES = ("models", "manifests", "blobs", "manifest_files", "model_versions")
 
 
 def seed(connection: psycopg.Connection[object], workspace: str, *, models: int, versions: int) -> None:
-    """Models `m1`... with versions 1..., all ready, with tags, properties, a framework, a run and a dataset each."""
+    """Models `m1`... with versions 1..., all ready, with tags, properties, a framework, a run, a dataset and a label.
+
+    Of each there is what many versions have and what few have: spread over all models, or all of one model.
+    """
     cursor = psycopg.ClientCursor(connection)  # several statements with parameters: they are put in here, not there
     with connection.transaction():
         cursor.execute(SEED, {"workspace": workspace, "models": models, "versions": versions})

@@ -9,6 +9,7 @@ import json
 import pickle
 import struct
 import tarfile
+import warnings
 import zipfile
 import zlib
 from pathlib import Path
@@ -84,6 +85,50 @@ def tarred(files: dict[str, bytes]) -> bytes:
             info = tarfile.TarInfo(name)
             info.size = len(data)
             archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def tar_of(name: str, data: bytes, **said: Any) -> bytes:
+    """A tar of one member that is said to be whatever."""
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        info = tarfile.TarInfo(name)
+        for key, value in said.items():
+            setattr(info, key, value)
+        info.size = len(data) if info.isreg() else 0
+        archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def zip_of(members: list[tuple[str, bytes] | tuple[str, bytes, int]]) -> bytes:
+    """A zip of these members, with a mode of Unix where there is one; names may be the same."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of names that are there already
+        for name, data, *mode in members:
+            info = zipfile.ZipInfo()
+            info.filename = name  # the constructor cuts off what it does not like
+            info.create_system = 3
+            info.external_attr = (mode[0] if mode else 0o600) << 16
+            archive.writestr(info, data)
+    return out.getvalue()
+
+
+def crowded_zip(members: int) -> bytes:
+    """A zip with so many members, all of them the same empty one."""
+    name = b"m"
+    local = struct.pack("<4s5H3L2H", b"PK\3\4", 20, 0, 0, 0, 0, 0, 0, 0, len(name), 0) + name
+    entry = struct.pack("<4s6H3L5H2L", b"PK\1\2", 20, 20, 0, 0, 0, 0, 0, 0, 0, len(name), 0, 0, 0, 0, 0, 0) + name
+    size = len(entry) * members
+    return local + entry * members + struct.pack("<4s4H2LH", b"PK\5\6", 0, 0, 65535, 65535, size, len(local), 0)
+
+
+def zeros_gz(size: int) -> bytes:
+    """Zeros, compressed without being held."""
+    out = io.BytesIO()
+    with gzip.GzipFile(fileobj=out, mode="wb", compresslevel=1) as stream:
+        for _ in range(size // 2**20):
+            stream.write(bytes(2**20))
     return out.getvalue()
 
 

@@ -55,6 +55,10 @@ def filled(template: str, **values: str) -> str:
         "digest": "0" * 64,
         "token_id": "0" * 12,
         "operation_id": str(uuid.uuid4()),
+        "replica": "some-replica",
+        "model": "some-model",
+        "designation": "inputs",
+        "file": "inputs-20300102T030405Z-00000000.csv",
     }
     found = {**defaults, **values}
     return re.sub(r"\{(\w+)(:path)?\}", lambda parameter: found[parameter[1]], template)

@@ -11,11 +11,12 @@ SUBTREE = "KEELWAY_SUBTREE"
 
 
 def replicas(stack: Stack, service: str | None = None) -> list[psutil.Process]:
-    """The replicas that run now, of one service or of all."""
+    """The replicas that run now, of one service or of all: their first processes, not the workers below those."""
     found = []
     for process in everything(stack.layout):
         variables = environ(process)
-        if "KEELWAY_REPLICA" in variables and service in {None, variables.get("SERVICE_NAME")}:
+        is_first = "KEELWAY_REPLICA" in variables and "KEELWAY_FRONT_PID" not in variables
+        if is_first and service in {None, variables.get("SERVICE_NAME")}:
             found.append(process)
     return found
 

@@ -9,6 +9,7 @@ import tarfile
 from collections.abc import AsyncIterator, Sequence
 from urllib.parse import quote
 
+import anyio.to_thread
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
@@ -20,7 +21,10 @@ RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})")
 
 
 async def file_response(request: Request, store: BlobStore, file: StoredFile) -> Response:
-    """A file as an attachment: ETag is its sha256, one Range is honoured, If-None-Match too."""
+    """A file as an attachment: ETag is its sha256, one Range is honoured, If-None-Match too.
+
+    A range is what the store has there: only who has all of them can verify it, with the sha256.
+    """
     blob = file.blob
     etag = f'"{blob.sha256}"'
     headers = {
@@ -29,7 +33,7 @@ async def file_response(request: Request, store: BlobStore, file: StoredFile) ->
         "Repr-Digest": f"sha-256=:{_base64(blob.sha256)}:",
         "Content-Disposition": f"attachment; filename*=UTF-8''{quote(file.path.rsplit('/', 1)[-1], safe='')}",
     }
-    if etag in request.headers.get("if-none-match", ""):
+    if knows(request, etag):
         return Response(status_code=304, headers=headers)
     span = _range(request.headers.get("range"), request.headers.get("if-range"), etag, blob.size_bytes)
     offset, length = span or (0, blob.size_bytes)
@@ -42,6 +46,12 @@ async def file_response(request: Request, store: BlobStore, file: StoredFile) ->
     chunks = await store.open(blob.pieces(offset, length))
     body = chunks if length < blob.size_bytes else verified(chunks, blob.sha256)
     return StreamingResponse(body, 206 if span else 200, headers=headers, media_type=media_type)
+
+
+def knows(request: Request, etag: str) -> bool:
+    """Whether If-None-Match says that the caller has this already (RFC 9110, 13.1.2)."""
+    tags = {tag.strip().removeprefix("W/") for tag in request.headers.get("if-none-match", "").split(",")}
+    return bool(tags & {"*", etag})
 
 
 def _range(header: str | None, if_range: str | None, etag: str, size_bytes: int) -> tuple[int, int] | None:
@@ -64,9 +74,9 @@ def _range(header: str | None, if_range: str | None, etag: str, size_bytes: int)
     return start, end - start + 1
 
 
-def archive_response(store: BlobStore, files: Sequence[StoredFile], *, name: str, digest: str) -> StreamingResponse:
+def archive_response(store: BlobStore, files: Sequence[StoredFile], *, name: str, etag: str) -> StreamingResponse:
     """All files as one uncompressed tar, streamed; every file is verified on the way."""
-    headers = {"ETag": f'"{digest}"', "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
+    headers = {"ETag": etag, "Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
     return StreamingResponse(_tar(store, files), headers=headers, media_type="application/x-tar")
 
 
@@ -94,7 +104,7 @@ async def verified(chunks: AsyncIterator[bytes], sha256: str) -> AsyncIterator[b
     """
     digest, held = hashlib.sha256(), b""
     async for chunk in chunks:
-        digest.update(chunk)
+        await anyio.to_thread.run_sync(digest.update, chunk)
         if held:
             yield held
         held = chunk

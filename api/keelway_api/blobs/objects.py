@@ -69,3 +69,13 @@ class StoredFile:
 
     path: str
     blob: StoredBlob
+
+    @property
+    def size_bytes(self) -> int:
+        """Size of the bytes."""
+        return self.blob.size_bytes
+
+    @property
+    def sha256(self) -> str:
+        """Digest of the bytes."""
+        return self.blob.sha256

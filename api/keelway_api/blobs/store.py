@@ -5,8 +5,12 @@ The client is synchronous, so every call runs in a thread of its own pool.
 
 from __future__ import annotations
 
+import asyncio
 import io
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from datetime import timedelta
+from functools import partial
+from http import HTTPStatus
 from typing import Any, TypeVar
 
 import anyio
@@ -24,6 +28,10 @@ CHUNK_BYTES = 2**20
 MIN_PART_BYTES = 5 * 2**20  # what the client takes as a part size
 CONNECT_S, READ_S = 2.0, 30.0
 THREADS = 32
+TROUBLE = (500, 502, 503, 504)
+TRIES_AGAIN, BACKOFF_S = 3, 0.2  # at once, after 0.4 s and 0.8 s, each and up to 0.2 s more
+LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
+PUT_EXPIRES = timedelta(minutes=5)
 AWAY = {"SlowDown", "ServiceUnavailable", "InternalError", "RequestTimeout"}
 GONE = {"NoSuchKey", "InvalidRange"}
 Result = TypeVar("Result")
@@ -34,26 +42,18 @@ class BlobStore:
 
     def __init__(self, settings: ApiSettings) -> None:
         self._bucket = settings.s3_bucket
-        pool = urllib3.PoolManager(
-            maxsize=THREADS,
-            timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
-            retries=urllib3.Retry(total=1, connect=1, read=0, backoff_factor=0.1, status_forcelist=[]),
-        )
-        self._client = Minio(
-            settings.s3_endpoint,
-            access_key=settings.s3_access_key.get_secret_value(),
-            secret_key=settings.s3_secret_key.get_secret_value(),
-            secure=settings.s3_secure,
-            region=settings.s3_region,
-            http_client=pool,
-        )
+        self._pool = _pool(status_tries=TRIES_AGAIN)
+        # Where bytes cannot change on the wire a signature over them only costs time: the store would hash them again.
+        self._is_on_this_host = settings.s3_endpoint.rpartition(":")[0] in LOOPBACK
+        self._client = _client(settings, self._pool)
+        self._hasty = _client(settings, _pool(status_tries=0))
         self._threads = anyio.CapacityLimiter(THREADS)
 
     async def check(self) -> None:
         """Make the bucket when it is not there."""
         await self._run(self._ensure_bucket)
 
-    async def put(self, key: str, data: bytes) -> None:
+    async def put(self, key: str, data: bytes | memoryview) -> None:
         """Store one object."""
         await self._run(lambda: self._put(key, data))
 
@@ -69,15 +69,16 @@ class BlobStore:
         """Size in bytes of an object; None when it is not there."""
         return await self._run(lambda: self._size(key))
 
-    async def open(self, pieces: Iterable[Piece]) -> AsyncIterator[bytes]:
-        """Chunks of these pieces, one after the other.
+    async def open(self, pieces: Iterable[Piece], *, is_hasty: bool = False) -> AsyncIterator[bytes]:
+        """Chunks of these pieces, one after the other. `is_hasty`: a store that has trouble is not asked again.
 
         Raises CorruptBytes at once when the first is gone, so that no answer has begun yet; later on when another is.
         """
+        open_ = partial(self._open, self._hasty if is_hasty else self._client)
         rest = iter(pieces)
         first = next(rest, None)
-        response = await self._run(lambda: self._open(first)) if first else None
-        return self._chunks(response, rest)
+        response = await self._run(lambda: open_(first)) if first else None
+        return self._chunks(_Reading(open_, response, rest))
 
     async def keys(self, prefix: str) -> list[str]:
         """All objects whose key begins with `prefix`."""
@@ -89,17 +90,16 @@ class BlobStore:
         if listed:
             await self._run(lambda: self._delete(listed))
 
-    async def _chunks(self, response: Any, rest: Iterator[Piece]) -> AsyncIterator[bytes]:
-        while response is not None:
-            chunks: Iterator[bytes] = response.stream(CHUNK_BYTES)
-            try:
-                while chunk := await self._once(lambda chunks=chunks: next(chunks, b"")):
-                    yield chunk
-            finally:
-                response.close()
-                response.release_conn()
-            piece = next(rest, None)
-            response = await self._run(lambda piece=piece: self._open(piece)) if piece else None
+    async def _chunks(self, reading: _Reading) -> AsyncIterator[bytes]:
+        """The next chunk is read while the one before it is on its way out."""
+        ahead = asyncio.create_task(self._once(reading.next))
+        try:
+            while chunk := await asyncio.shield(ahead):
+                ahead = asyncio.create_task(self._once(reading.next))
+                yield chunk
+        finally:
+            # Nothing is awaited, as whoever is cancelled here stays so: a thread that still reads closes when it ends.
+            ahead.add_done_callback(reading.ended)
 
     async def _run(self, call: Callable[[], Result]) -> Result:
         """Every request may be sent twice: a key is written by one sender, with one content."""
@@ -121,8 +121,16 @@ class BlobStore:
         if not self._client.bucket_exists(self._bucket):
             self._client.make_bucket(self._bucket)
 
-    def _put(self, key: str, data: bytes) -> None:
-        # One request however large it is: the client would cut it into parts of 5 MiB.
+    def _put(self, key: str, data: bytes | memoryview) -> None:
+        # The store's etag, an MD5 with some, is not compared: that would cost a second hash of everything. Commits ask
+        # for all sizes, nothing whose sha256 is wrong is served, and scrubbing reads all.
+        if self._is_on_this_host:
+            url = self._client.get_presigned_url("PUT", self._bucket, key, expires=PUT_EXPIRES)
+            response = self._pool.request("PUT", url, body=data)  # pyright: ignore[reportArgumentType] - any buffer will do
+            if response.status != HTTPStatus.OK:
+                raise _refused(response)
+            return
+        # One request however large it is: the client would cut it into parts of 5 MiB. A copy: it takes bytes only.
         part_size = max(len(data), MIN_PART_BYTES)
         self._client.put_object(self._bucket, key, io.BytesIO(data), len(data), part_size=part_size)
 
@@ -134,9 +142,9 @@ class BlobStore:
                 return None
             raise
 
-    def _open(self, piece: Piece) -> Any:
+    def _open(self, client: Minio, piece: Piece) -> Any:
         try:
-            return self._client.get_object(self._bucket, piece.key, offset=piece.offset, length=piece.length)
+            return client.get_object(self._bucket, piece.key, offset=piece.offset, length=piece.length)
         except S3Error as error:
             if error.code in GONE:
                 raise CorruptBytes("The object store has lost these bytes.") from error
@@ -163,6 +171,74 @@ class BlobStore:
         for error in self._client.remove_objects(self._bucket, [DeleteObject(key) for key in keys]):
             if error.code not in GONE:
                 raise DependencyAway("s3", f"The object store could not delete: {error.code}.")
+
+
+def _pool(*, status_tries: int) -> urllib3.PoolManager:
+    return urllib3.PoolManager(
+        maxsize=THREADS,
+        timeout=urllib3.Timeout(connect=CONNECT_S, read=READ_S),
+        # A store that is short of something for a moment says so; what it is asked may be asked again.
+        retries=urllib3.Retry(
+            total=TRIES_AGAIN,
+            connect=1,
+            read=0,
+            status=status_tries,
+            status_forcelist=TROUBLE,
+            allowed_methods=None,
+            raise_on_status=False,  # so that its own words stay
+            backoff_factor=BACKOFF_S,
+            backoff_jitter=BACKOFF_S,
+        ),
+    )
+
+
+def _client(settings: ApiSettings, pool: urllib3.PoolManager) -> Minio:
+    return Minio(
+        settings.s3_endpoint,
+        access_key=settings.s3_access_key.get_secret_value(),
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        secure=settings.s3_secure,
+        region=settings.s3_region,
+        http_client=pool,
+    )
+
+
+def _refused(response: urllib3.BaseHTTPResponse) -> MinioException:
+    if b"<Code>" in response.data:
+        return S3Error.fromxml(response)
+    return MinioException(f"HTTP status {response.status}")
+
+
+class _Reading:
+    """Pieces of objects as one row of chunks, read by one thread at a time."""
+
+    def __init__(self, open_piece: Callable[[Piece], Any], response: Any, rest: Iterator[Piece]) -> None:
+        self._open, self._rest = open_piece, rest
+        self._response = response
+        self._chunks: Iterator[bytes] = response.stream(CHUNK_BYTES) if response else iter(())
+
+    def next(self) -> bytes:
+        """The next chunk; none left is an empty one."""
+        while not (chunk := next(self._chunks, b"")):
+            self.close()
+            if (piece := next(self._rest, None)) is None:
+                return b""
+            self._response = _again_when_cut(lambda piece=piece: self._open(piece))
+            self._chunks = self._response.stream(CHUNK_BYTES)
+        return chunk
+
+    def ended(self, last: asyncio.Task[bytes]) -> None:
+        """Nobody wants more; what became of the last chunk is nobody's business any more."""
+        if not last.cancelled():
+            last.exception()
+        self.close()
+
+    def close(self) -> None:
+        """Give the connection back; one that is in the middle of an answer is closed."""
+        if self._response is not None:
+            self._response.close()
+            self._response.release_conn()
+            self._response = None
 
 
 def _again_when_cut(call: Callable[[], Result]) -> Result:

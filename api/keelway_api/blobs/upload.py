@@ -80,13 +80,14 @@ class Receiver:
         await self._hash_stored()
         number = len(self._part_epochs)
         left = row.size_bytes - self._received_bytes
+        parts = _Parts(body, max(1, min(row.part_bytes, row.size_bytes)))
         try:
-            async for part in _parts(body, row.part_bytes):
+            async for part in parts:
                 left -= len(part)
                 await anyio.to_thread.run_sync(self._hash.update, part)
                 if left <= 0:
                     self._check(left)
-                await self._send(part_key(row.sha256, row.id, number, row.epoch), part)
+                await self._send(part_key(row.sha256, row.id, number, row.epoch), part, parts)
                 number += 1
             self._check(left)
             await asyncio.gather(*self._sending)
@@ -101,15 +102,16 @@ class Receiver:
         async for chunk in await self._store.open(self._stored().pieces(0, self._received_bytes)):
             await anyio.to_thread.run_sync(self._hash.update, chunk)
 
-    async def _send(self, key: str, part: bytes) -> None:
+    async def _send(self, key: str, part: memoryview, parts: _Parts) -> None:
         if len(self._sending) >= PARTS_AT_ONCE:
             await self._sending.popleft()
         before = self._sending[-1] if self._sending else None
-        self._sending.append(asyncio.create_task(self._store_part(key, part, before)))
+        self._sending.append(asyncio.create_task(self._store_part(key, part, parts, before)))
 
-    async def _store_part(self, key: str, part: bytes, before: asyncio.Task[None] | None) -> None:
+    async def _store_part(self, key: str, part: memoryview, parts: _Parts, before: asyncio.Task[None] | None) -> None:
         """Once a part and all before it are stored, it need not be sent again."""
         await self._store.put(key, part)
+        parts.give_back(part)
         if before:
             await before
         self._part_epochs.append(self._row.epoch)
@@ -133,17 +135,37 @@ class Receiver:
         return StoredBlob(row.sha256, row.size_bytes, row.id, row.part_bytes, tuple(self._part_epochs))
 
 
-async def _parts(body: AsyncIterator[bytes], part_bytes: int) -> AsyncIterator[bytes]:
-    """The body in pieces of `part_bytes`, the last one shorter; one empty piece for an empty body."""
-    buffer, is_empty = bytearray(), True
-    async for chunk in body:
-        buffer += chunk
-        while len(buffer) >= part_bytes:
-            yield bytes(buffer[:part_bytes])
-            del buffer[:part_bytes]
-            is_empty = False
-    if buffer or is_empty:
-        yield bytes(buffer)
+class _Parts:
+    """A body in pieces of `part_bytes`, the last one shorter; one empty piece for an empty body.
+
+    A piece lies in memory that is used again once it is given back, so that a huge file needs no more than a large one.
+    """
+
+    def __init__(self, body: AsyncIterator[bytes], part_bytes: int) -> None:
+        self._body, self._part_bytes = body, part_bytes
+        self._free: list[memoryview] = []
+
+    async def __aiter__(self) -> AsyncIterator[memoryview]:
+        buffer, filled, is_empty = self._buffer(), 0, True
+        async for chunk in self._body:
+            rest = memoryview(chunk)
+            while rest:
+                taken = min(len(rest), self._part_bytes - filled)
+                buffer[filled : filled + taken] = rest[:taken]
+                filled, rest = filled + taken, rest[taken:]
+                if filled == self._part_bytes:
+                    yield buffer
+                    buffer, filled, is_empty = self._buffer(), 0, False
+        if filled or is_empty:
+            yield buffer[:filled]
+
+    def give_back(self, part: memoryview) -> None:
+        """Nobody reads this piece any more."""
+        if len(part) == self._part_bytes:
+            self._free.append(part)
+
+    def _buffer(self) -> memoryview:
+        return self._free.pop() if self._free else memoryview(bytearray(self._part_bytes))
 
 
 async def _progress(session: AsyncSession, row: BlobUploadTable, part_epochs: list[int]) -> None:

@@ -31,12 +31,11 @@ from keelway_api.idempotency import Once
 from keelway_api.manifests.opening import check_sizes
 from keelway_api.pagination import Paging, row_number
 from keelway_api.preconditions import Precondition
-from keelway_api.query import NameFilter
+from keelway_api.query import NameFilter, Pairs
 
 router = APIRouter(prefix="/workspaces/{workspace}/experiments", tags=["experiments"])
 ExperimentName = Annotated[str, Path(pattern=MODEL_NAME)]
 RunId = Annotated[str, Path(pattern=MODEL_NAME)]
-Tags = Annotated[list[str], Query(max_length=20, description="'key' that is there, or 'key=value'; all must hold")]
 Parent = Annotated[str | None, Query(pattern=MODEL_NAME, description="only children of this run")]
 
 
@@ -67,7 +66,7 @@ async def list_runs(
     *,
     state: RunState | None = None,
     parent: Parent = None,
-    tag: Tags = [],  # noqa: B006 - FastAPI reads it, nobody changes it
+    tag: Pairs = [],  # noqa: B006 - FastAPI reads it, nobody changes it
 ) -> Page[Run]:
     """Runs of an experiment, newest first."""
     cursor = paging.after(UUID)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from typing import Any, Protocol
 from uuid import UUID
 
 import anyio
-from sqlalchemy import ColumnElement, and_, delete, exists, func, select, update
+import anyio.to_thread
+from sqlalchemy import ColumnElement, Integer, and_, delete, exists, func, literal, select, text, update
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from keelway.contracts.access import Role
-from keelway.contracts.files import BlobUpload, FileEntry, MissingFile
+from keelway.contracts.files import BlobUpload, FileEntry, MissingFile, manifest_digest
 from keelway_api.auth.principal import Principal
 from keelway_api.blobs import upload
 from keelway_api.blobs.objects import StoredBlob, StoredFile
@@ -47,16 +49,62 @@ async def files_of(session: AsyncSession, manifest_id: UUID) -> list[FileEntry]:
 
 
 async def stored_files(session: AsyncSession, manifest_id: UUID, *, path: str | None = None) -> list[StoredFile]:
-    """All files, or the one under exactly this path, with the place of their bytes."""
+    """All files, or the one under exactly this path, with the place of their bytes.
+
+    Raises CorruptBytes for a file whose bytes have no place, or another size.
+    """
     wanted = (
-        select(ManifestFileTable.path, BlobTable)
-        .join(BlobTable, BlobTable.sha256 == ManifestFileTable.sha256)
+        select(ManifestFileTable.path, ManifestFileTable.size_bytes, BlobTable)
+        .outerjoin(BlobTable, BlobTable.sha256 == ManifestFileTable.sha256)
         .where(ManifestFileTable.manifest_id == manifest_id)
         .order_by(ManifestFileTable.path)
     )
     if path is not None:
         wanted = wanted.where(ManifestFileTable.path == path)
-    return [StoredFile(path, blob.stored) for path, blob in (await session.execute(wanted)).tuples()]
+    return [_stored(*row) for row in (await session.execute(wanted)).tuples()]
+
+
+def _stored(path: str, size_bytes: int, blob: BlobTable | None) -> StoredFile:
+    if blob is None:
+        raise CorruptBytes(f"Nobody knows where the bytes of {path!r} are.", path=path)
+    if blob.size_bytes != size_bytes:
+        raise CorruptBytes(f"{path!r} has {blob.size_bytes} bytes, not {size_bytes}.", path=path)
+    return StoredFile(path, blob.stored)
+
+
+async def check_digest(digest: str, files: Sequence[StoredFile]) -> None:
+    """Raises CorruptBytes unless this is the digest of a manifest of these files."""
+    actual = await anyio.to_thread.run_sync(manifest_digest, files)
+    if actual != digest:
+        raise CorruptBytes("The manifest has not the version's digest.", expected=digest, actual=actual)
+
+
+async def note_lost(session: AsyncSession, manifest_id: UUID | None = None) -> int:
+    """Note of bytes that files should have, and that no blob is known for, that they are missing; how many.
+
+    They are looked for, told and mended from then on like others that the store has lost.
+    """
+    has_blob = exists().where(BlobTable.sha256 == ManifestFileTable.sha256)
+    lost = (
+        select(
+            ManifestFileTable.sha256,
+            func.max(ManifestFileTable.size_bytes),
+            func.gen_random_uuid(),
+            literal(upload.PART_BYTES),
+            literal([upload.FIRST_EPOCH], ARRAY(Integer)),
+            func.to_timestamp(0),  # before all others
+            func.now(),
+        )
+        .where(ManifestFileTable.is_received, ~has_blob)
+        .group_by(ManifestFileTable.sha256)
+    )
+    if manifest_id is None:
+        await session.execute(text("SET LOCAL statement_timeout = '5min'"))  # of all files there are
+    else:
+        lost = lost.where(ManifestFileTable.manifest_id == manifest_id)
+    columns = ("sha256", "size_bytes", "upload_id", "part_bytes", "part_epochs", "verified_at", "damaged_at")
+    noted = insert(BlobTable).from_select(columns, lost).on_conflict_do_nothing()
+    return len((await session.execute(noted.returning(BlobTable.sha256))).all())
 
 
 async def missing_of(session: AsyncSession, manifest_id: UUID) -> list[MissingFile]:
@@ -128,22 +176,23 @@ async def _mark_received(session: AsyncSession, principal: Principal, blob: Stor
 
     Not for those of other workspaces: somebody who only knows the digest may have opened one.
     """
-    ours = aliased(ManifestTable)
     lists = (ManifestFileTable.sha256 == blob.sha256, ManifestFileTable.size_bytes == blob.size_bytes)
-    workspaces = (
-        select(ours.workspace_id)
-        .join(ManifestFileTable, ManifestFileTable.manifest_id == ours.id)
-        .where(*lists, ours.id.in_(_open_manifests(principal)))
+    # Once each, however often it lists these bytes; and never joined with itself, which could take its square.
+    listing = select(ManifestFileTable.manifest_id).where(*lists).distinct().cte("listing")
+    is_listing = ManifestTable.id.in_(select(listing.c.manifest_id))
+    ours = aliased(ManifestTable)
+    workspaces = select(ours.workspace_id).where(
+        ours.id.in_(select(listing.c.manifest_id)), ours.id.in_(_open_manifests(principal))
     )
     wanted = (
         select(ManifestTable.id)
-        .join(ManifestFileTable, ManifestFileTable.manifest_id == ManifestTable.id)
-        .where(*lists, ManifestTable.is_sealed.is_(False), ManifestTable.workspace_id.in_(workspaces))
+        .where(is_listing, ManifestTable.is_sealed.is_(False), ManifestTable.workspace_id.in_(workspaces))
         .order_by(ManifestTable.id)
         .with_for_update(of=ManifestTable)
     )
-    for ids in batched(list(dict.fromkeys(await session.scalars(wanted)))):
-        files = update(ManifestFileTable).where(*lists, ManifestFileTable.manifest_id.in_(ids))
+    for ids in batched(list(await session.scalars(wanted))):
+        is_new = ManifestFileTable.is_received.is_(False)
+        files = update(ManifestFileTable).where(*lists, is_new, ManifestFileTable.manifest_id.in_(ids))
         await session.execute(files.values(is_received=True))
         await session.execute(update(ManifestTable).where(ManifestTable.id.in_(ids)).values(touched_at=func.now()))
 
@@ -168,11 +217,11 @@ def _open_files(principal: Principal, sha256: str):
 
 async def check_bytes(sessions: Sessions, store: BlobStore, manifest_id: UUID, *, subject: str) -> None:
     """Every file's bytes were received and lie in the store with the right size. Raises BlobsMissing."""
-    async with sessions() as session:
-        missing = await missing_of(session, manifest_id)
+    async with sessions.begin() as session:
+        if missing := await missing_of(session, manifest_id):
+            raise BlobsMissing(subject, [file.path for file in missing])
+        await note_lost(session, manifest_id)
         files = await stored_files(session, manifest_id)
-    if missing:
-        raise BlobsMissing(subject, [file.path for file in missing])
     lost: set[str] = set()
     blobs = {file.blob.sha256: file.blob for file in files}
     pieces = ((blob, piece) for blob in blobs.values() for piece in blob.parts)

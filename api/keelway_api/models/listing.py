@@ -10,7 +10,28 @@ from uuid import UUID
 
 from fastapi import Depends, Query, Response
 from pydantic_core import to_json
-from sqlalchemy import ColumnElement, Integer, Select, String, Uuid, and_, bindparam, case, func, select, tuple_
+from sqlalchemy import (
+    CTE,
+    ColumnElement,
+    CompoundSelect,
+    Integer,
+    ScalarSelect,
+    Select,
+    String,
+    Uuid,
+    and_,
+    any_,
+    bindparam,
+    case,
+    exists,
+    func,
+    literal_column,
+    not_,
+    or_,
+    select,
+    tuple_,
+    union_all,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 
 from keelway_api import documents
@@ -18,13 +39,13 @@ from keelway_api.documents import json_object, json_text
 from keelway_api.errors import InvalidRequest, NotFound
 from keelway_api.manifests.tables import ManifestTable
 from keelway_api.models import queries
+from keelway_api.models.pages import WrittenPage, WrittenPages
 from keelway_api.models.queries import V
 from keelway_api.models.tables import ModelTable
 from keelway_api.pagination import PageRequest, moment, number, text
-from keelway_api.query import NameFilter
+from keelway_api.query import NameFilter, Pairs
 from keelway_api.statements import Row, Statement, Statements, compiled
 
-Pairs = Annotated[list[str], Query(max_length=20, description="'key' that is there, or 'key=value'; all must hold")]
 Text = Annotated[str | None, Query(min_length=1, max_length=1024)]
 PARSED: dict[str, Callable[[Any], Any]] = {"created_at": moment, "name": text, "version": number}
 
@@ -104,8 +125,7 @@ FILTERS: dict[str, Callable[[str], ColumnElement[bool]]] = {
     "framework": lambda value: V.framework == bindparam(value, type_=String()),
     "run": lambda value: V.run == bindparam(value, type_=String()),
     "safety": lambda value: V.safety_label == bindparam(value, type_=String()),
-    # The value is named for the sake of one rule: each filter has one parameter.
-    "not-inspected": lambda value: func.coalesce(V.safety_label, "not-inspected") == bindparam(value, type_=String()),
+    "not-inspected": lambda _: and_(V.id.is_not(None), V.safety_label.is_(None)),
     "dataset": lambda value: V.datasets.contains(bindparam(value, type_=JSONB())),
     "tag": lambda value: V.tags.has_key(bindparam(value, type_=String())),
     "tag=": lambda value: V.tags.contains(bindparam(value, type_=JSONB())),
@@ -113,90 +133,225 @@ FILTERS: dict[str, Callable[[str], ColumnElement[bool]]] = {
     "property=": lambda value: V.properties.contains(bindparam(value, type_=JSONB())),
 }
 STATEMENTS = 256  # shapes that are kept: callers could make up any number
+MARKS = ";"  # between those of a page
+WALKED = 30  # rows of an order for each one of a page that are looked at before a filter's own index is
 
 
-def _filters(shape: Shape, name: Any) -> list[ColumnElement[bool]]:
-    by_name: dict[str, Callable[[str], ColumnElement[bool]]] = {
-        **FILTERS,
-        "name": lambda value: name == bindparam(value, type_=String()),
-    }
-    return [by_name[filter](f"value_{number}") for number, filter in enumerate(shape.filters)]
+def _is_named(shape: Shape, name: Any) -> list[ColumnElement[bool]]:
+    return [name == bindparam(value, type_=String()) for filter, value in _values(shape) if filter == "name"]
 
 
-def _page(wanted: Select[*tuple[Any, ...]], shape: Shape, column: Any, row_id: Any) -> Statement:
-    """One page, ordered by a column and the row's id behind it, so that no two rows are equal."""
-    here = (column, row_id)
-    if shape.has_cursor:
-        cursor = tuple_(bindparam("after", type_=column.type), bindparam("after_id", type_=Uuid()))
-        wanted = wanted.where(tuple_(*here) < cursor if shape.is_descending else tuple_(*here) > cursor)
-    wanted = wanted.order_by(*(part.desc() if shape.is_descending else part.asc() for part in here))
-    return compiled(wanted.limit(bindparam("limit", type_=Integer())))
+def _filters(shape: Shape) -> list[ColumnElement[bool]]:
+    return [FILTERS[filter](value) for filter, value in _values(shape) if filter != "name"]
+
+
+def _values(shape: Shape) -> list[tuple[str, str]]:
+    """The filters, each with the name of its parameter."""
+    return [(filter, f"value_{number}") for number, filter in enumerate(shape.filters)]
+
+
+@dataclass(frozen=True, eq=False)  # columns compare as SQL
+class Listing:
+    """A list: `rows(shape, columns)` selects columns of what one index has in the order that is asked for.
+
+    `conditions(shape)`: those that are wanted of them. `order(shape)`: the id of a row and what rows are ordered by.
+    `document`: what is shown of a row. `marks`: what differs whenever that does.
+    """
+
+    name: str
+    rows: Callable[..., Select[*tuple[Any, ...]]]
+    conditions: Callable[[Shape], list[ColumnElement[bool]]]
+    order: Callable[[Shape], tuple[Any, Any]]
+    document: ColumnElement[Any]
+    marks: tuple[Any, ...]
 
 
 @lru_cache(STATEMENTS)
-def versions_statement(shape: Shape) -> Statement:
-    """One page of versions: id, what they are ordered by, document."""
-    column = getattr(V, shape.order_by)
-    wanted = queries.documents(V.id, column, json_text(queries.DOCUMENT.short)).where(V.workspace_id == WORKSPACE_ID)
+def page_statement(listing: Listing, shape: Shape) -> Statement:
+    """One page: id, what rows are ordered by, document, mark."""
+    columns = (*listing.order(shape), json_text(listing.document), _mark(listing))
+    return compiled(_with_manifests(_page(listing, shape, *columns)))
+
+
+@lru_cache(STATEMENTS)
+def marks_statement(listing: Listing, shape: Shape) -> Statement:
+    """The marks of the same page, as one text."""
+    page = _page(listing, shape, _mark(listing).label("mark")).subquery()
+    return compiled(select(func.string_agg(page.c.mark, MARKS)))
+
+
+def _mark(listing: Listing) -> ColumnElement[str]:
+    return func.concat_ws("|", *listing.marks)
+
+
+def _page(listing: Listing, shape: Shape, *columns: Any) -> Select[*tuple[Any, ...]]:
+    """One page, ordered by a column and the row's id behind it, so that no two rows are equal."""
+    if not listing.conditions(shape):
+        return _ordered(shape, _behind_cursor(listing, shape, *columns), listing.order(shape)).limit(LIMIT)
+    ids = func.array(_first_ids(listing, shape).scalar_subquery())
+    wanted = listing.rows(shape, *columns).where(listing.order(shape)[0] == any_(ids))
+    return _ordered(shape, wanted, listing.order(shape))
+
+
+def _first_ids(listing: Listing, shape: Shape) -> CompoundSelect[Any]:
+    """The ids of a page: from a walk of some rows along the order's index, or from all rows that the filters' have.
+
+    A walk soon finds values that are frequent, the filters' indexes have few rows of those that are not. A plan must be
+    made before it is known which a value is: one that only walks meets all rows for a rare value, one that only sorts
+    meets all rows for a frequent one.
+    """
+    is_wanted = and_(*listing.conditions(shape))
+    row_id, column = (part.label(name) for part, name in zip(listing.order(shape), ("id", "ordered_by"), strict=True))
+    walk = _behind_cursor(listing, shape, row_id, column, is_wanted.label("is_wanted"))
+    walked = _kept(_ordered(shape, walk, listing.order(shape)).limit(LIMIT * WALKED), "walked")
+    near = _kept(_first(shape, walked, walked.c.is_wanted), "near")
+    is_enough = or_(_count(near) >= LIMIT, _count(walked) < LIMIT * WALKED)
+    # Kept apart: a plan that knew of order, limit or cursor here would walk again.
+    others = _kept(listing.rows(shape, row_id, column).where(is_wanted, not_(is_enough)), "others")
+    rest = _first(shape, others, *_is_behind_cursor(shape, others.c.id, others.c.ordered_by))
+    return union_all(select(near.c.id), rest)
+
+
+def _kept(rows: Select[*tuple[Any, ...]], name: str) -> CTE:
+    return rows.cte(name).prefix_with("MATERIALIZED")
+
+
+def _count(rows: CTE) -> ScalarSelect[int]:
+    return select(func.count()).select_from(rows).scalar_subquery()
+
+
+def _first(shape: Shape, rows: CTE, *conditions: ColumnElement[bool]) -> Select[*tuple[Any, ...]]:
+    found = select(rows.c.id).where(*conditions)
+    return _ordered(shape, found, (rows.c.id, rows.c.ordered_by)).limit(LIMIT)
+
+
+def _ordered(shape: Shape, rows: Select[*tuple[Any, ...]], order: tuple[Any, Any]) -> Select[*tuple[Any, ...]]:
+    row_id, column = order
+    return rows.order_by(*(part.desc() if shape.is_descending else part.asc() for part in (column, row_id)))
+
+
+def _behind_cursor(listing: Listing, shape: Shape, *columns: Any) -> Select[*tuple[Any, ...]]:
+    return listing.rows(shape, *columns).where(*_is_behind_cursor(shape, *listing.order(shape)))
+
+
+def _is_behind_cursor(shape: Shape, row_id: Any, column: Any) -> list[ColumnElement[bool]]:
+    if not shape.has_cursor:
+        return []
+    cursor = tuple_(bindparam("after", type_=column.type), bindparam("after_id", type_=Uuid()))
+    here = tuple_(column, row_id)
+    return [here < cursor if shape.is_descending else here > cursor]
+
+
+def _version_rows(shape: Shape, *columns: Any) -> Select[*tuple[Any, ...]]:
+    rows = select(*columns).select_from(V).where(V.workspace_id == WORKSPACE_ID)
+    return rows if shape.order_by == "created_at" else rows.where(*_is_named(shape, V.name))
+
+
+def _version_conditions(shape: Shape) -> list[ColumnElement[bool]]:
+    conditions = _filters(shape)
+    if shape.order_by == "created_at":  # the order's index has no name
+        conditions += _is_named(shape, V.name)
     if shape.latest_only:
         is_latest = and_(ModelTable.id == V.model_id, ModelTable.latest_version == V.version)
-        wanted = wanted.join(ModelTable, is_latest)
-    return _page(wanted.where(*_filters(shape, V.name)), shape, column, V.id)
+        conditions.append(exists().where(is_latest))
+    return conditions
 
 
-@lru_cache(STATEMENTS)
-def models_statement(shape: Shape) -> Statement:
-    """One page of models: id, what they are ordered by, document."""
+def _version_order(shape: Shape) -> tuple[Any, Any]:
+    return V.id, getattr(V, shape.order_by)
+
+
+def _model_rows(shape: Shape, *columns: Any) -> Select[*tuple[Any, ...]]:
+    return _models(*columns).where(*_is_named(shape, ModelTable.name))
+
+
+def _model_conditions(shape: Shape) -> list[ColumnElement[bool]]:
+    return [*_filters(shape), *([ModelTable.latest_version.is_not(None)] if shape.latest_only else [])]
+
+
+def _model_order(shape: Shape) -> tuple[Any, Any]:
     sorted_by = {"created_at": ModelTable.created_at, "name": ModelTable.name}
-    column = sorted_by.get(shape.order_by, func.coalesce(ModelTable.latest_version, 0))
-    wanted = _models(ModelTable.id, column)
-    if shape.latest_only:
-        wanted = wanted.where(ModelTable.latest_version.is_not(None))
-    return _page(wanted.where(*_filters(shape, ModelTable.name)), shape, column, ModelTable.id)
+    return ModelTable.id, sorted_by.get(shape.order_by, func.coalesce(ModelTable.latest_version, 0))
 
 
-async def versions(statements: Statements, workspace_id: UUID, query: VersionQuery, paging: PageRequest) -> Response:
+async def versions(
+    statements: Statements, pages: WrittenPages, workspace_id: UUID, query: VersionQuery, paging: PageRequest
+) -> Response:
     """Versions of all models, or of the one that is named, without their files."""
-    shape, values = query.at(workspace_id, paging)
-    items, token = paging.cut(await statements.rows(versions_statement(shape), values), query.key)
-    return documents.page([item[2] for item in items], token)
+    return await _answer(statements, pages, VERSIONS, workspace_id, query, paging)
 
 
-async def versions_of(statements: Statements, workspace_id: UUID, name: str, paging: PageRequest) -> Response:
+async def versions_of(
+    statements: Statements, pages: WrittenPages, workspace_id: UUID, name: str, paging: PageRequest
+) -> Response:
     """The versions of one model, the highest first. Raises NotFound."""
     query = VersionQuery(Shape(("name",), order_by="version"), (name,))
-    shape, values = query.at(workspace_id, paging)
-    rows = await statements.rows(versions_statement(shape), values)
-    if not rows:
+    answer = await _answer(statements, pages, VERSIONS, workspace_id, query, paging)
+    if answer.body == EMPTY:
         await model(statements, workspace_id, name)
-    items, token = paging.cut(rows, query.key)
-    return documents.page([item[2] for item in items], token)
+    return answer
 
 
-async def models(statements: Statements, workspace_id: UUID, query: VersionQuery, paging: PageRequest) -> Response:
+async def models(
+    statements: Statements, pages: WrittenPages, workspace_id: UUID, query: VersionQuery, paging: PageRequest
+) -> Response:
     """Models with their latest ready version; filters are about that one."""
+    return await _answer(statements, pages, MODELS, workspace_id, query, paging)
+
+
+async def _answer(
+    statements: Statements,
+    pages: WrittenPages,
+    listing: Listing,
+    workspace_id: UUID,
+    query: VersionQuery,
+    paging: PageRequest,
+) -> Response:
     shape, values = query.at(workspace_id, paging)
-    items, token = paging.cut(await statements.rows(models_statement(shape), values), query.key)
-    return documents.page([item[2] for item in items], token)
+    asked = (listing.name, shape, *values.values())
+    written = pages.find(asked)
+    if written and await statements.row(marks_statement(listing, shape), values) == (written.marks,):
+        return documents.answer(written.body)
+    rows = await statements.rows(page_statement(listing, shape), values)
+    items, token = paging.cut(rows, query.key)
+    answer = documents.page([item[2] for item in items], token)
+    if rows:  # a body is kept with the marks that were read with it, by one statement
+        pages.keep(asked, WrittenPage(MARKS.join(row[3] for row in rows), bytes(answer.body)))
+    return answer
 
 
 LATEST = case((V.id.is_not(None), queries.DOCUMENT.short))
 MODEL_AS_JSON = json_object((ModelTable.name, ModelTable.created_at, LATEST.label("latest")))
 WORKSPACE_ID = bindparam("workspace_id", type_=Uuid())
+LIMIT = bindparam("limit", type_=Integer())
+# Postgres gives a row another xmin with each change, but may give one again after a failover. row_version never comes
+# again, but a label does not change it. What is shown beside the row is compared itself.
+VERSION_MARKS = (V.id, V.row_version, literal_column("model_versions.xmin"), *queries.NAMED)
+MODEL_MARKS = (ModelTable.id, literal_column("models.xmin"), *VERSION_MARKS)
+VERSIONS = Listing(
+    "versions", _version_rows, _version_conditions, _version_order, queries.DOCUMENT.short, VERSION_MARKS
+)
+MODELS = Listing("models", _model_rows, _model_conditions, _model_order, MODEL_AS_JSON, MODEL_MARKS)
+EMPTY = documents.page([], None).body
 
 
 def _models(*columns: Any) -> Select[*tuple[Any, ...]]:
     is_latest = and_(V.model_id == ModelTable.id, V.version == ModelTable.latest_version)
     return (
-        select(*columns, json_text(MODEL_AS_JSON))
+        select(*columns)
         .select_from(ModelTable)
         .outerjoin(V, is_latest)
-        .outerjoin(ManifestTable, ManifestTable.id == V.manifest_id)
         .where(ModelTable.workspace_id == WORKSPACE_ID, ModelTable.is_deleted.is_(False))
     )
 
 
-MODEL = compiled(_models().where(ModelTable.name == bindparam("name", type_=String())))
+def _with_manifests(wanted: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """With what documents show of manifests, which never changes."""
+    return wanted.outerjoin(ManifestTable, ManifestTable.id == V.manifest_id)
+
+
+ONE = _models(json_text(MODEL_AS_JSON)).where(ModelTable.name == bindparam("name", type_=String()))
+MODEL = compiled(_with_manifests(ONE))
 
 
 async def model(statements: Statements, workspace_id: UUID, name: str) -> Response:

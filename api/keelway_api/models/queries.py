@@ -48,6 +48,7 @@ class DocumentOf:
             *(version.name, version.version, version.state, version.description, version.tags, version.properties),
             *(version.framework, version.framework_version, version.resource_requirements, version.run),
             *(version.datasets, version.requires_approval, version.approved_at, version.approved_by),
+            *(version.signature_key, version.signature_added_at, version.signature_added_by),
             *(version.created_at, version.created_by, version.updated_at, manifest.size_bytes, manifest.digest),
             _listed(AliasTable.alias, AliasTable.version_id == version.id).label("aliases"),
             _listed(ModelUseTable.used_by, ModelUseTable.version_id == version.id).label("used_by"),
@@ -83,6 +84,11 @@ def _aggregated(columns: Sequence[Any], order: Any, *conditions: ColumnElement[b
 
 
 DOCUMENT = DocumentOf(V, ManifestTable, ManifestFileTable)
+# Names of this version elsewhere, in any order.
+NAMED = (
+    func.array(select(AliasTable.alias).where(AliasTable.version_id == V.id).scalar_subquery()),
+    func.array(select(ModelUseTable.used_by).where(ModelUseTable.version_id == V.id).scalar_subquery()),
+)
 
 
 def documents(*columns: Any) -> Select[*tuple[Any, ...]]:
@@ -133,13 +139,19 @@ async def shown(statements: Statements, workspace_id: UUID, name: str, number: s
     return row[0], row[1]
 
 
+async def written(session: AsyncSession, workspace_id: UUID, name: str, number: str) -> tuple[str, str]:
+    """The same as this transaction sees it. Raises NotFound."""
+    wanted = documents(json_text(DOCUMENT.whole), DOCUMENT.etag).where(is_called(workspace_id, name, number))
+    row = (await session.execute(wanted)).first()
+    if row is None:
+        raise NotFound("model version", f"{name}:{number}")
+    return row[0], row[1]
+
+
 async def document(session: AsyncSession, workspace_id: UUID, name: str, number: str) -> ModelVersionUpload:
     """A version with all that is shown of it, and what is missing while it is uploading. Raises NotFound."""
-    wanted = documents(json_text(DOCUMENT.whole)).where(is_called(workspace_id, name, number))
-    found = await session.scalar(wanted)
-    if found is None:
-        raise NotFound("model version", f"{name}:{number}")
-    return ModelVersionUpload.model_validate_json(found)
+    text, _ = await written(session, workspace_id, name, number)
+    return ModelVersionUpload.model_validate_json(text)
 
 
 async def version(

@@ -16,16 +16,18 @@ from keelway.contracts.models import (
     ModelVersionUpload,
     Verification,
 )
+from keelway.contracts.signatures import BUNDLE_MEDIA_TYPE
 from keelway_api import documents
 from keelway_api.auth.dependencies import Contributor, Deployer, Reader
-from keelway_api.blobs.answers import archive_response, file_response
+from keelway_api.blobs.answers import archive_response, file_response, knows
 from keelway_api.db import Session, SessionFactory
 from keelway_api.errors import NotFound
 from keelway_api.idempotency import Once
 from keelway_api.manifests import service as manifests
 from keelway_api.manifests.opening import check_sizes
-from keelway_api.models import changes, form, listing, opening, queries, service, verification
+from keelway_api.models import changes, form, listing, opening, queries, service, signatures, verification
 from keelway_api.models.listing import Filtered
+from keelway_api.models.pages import KeptPages
 from keelway_api.pagination import Paging
 from keelway_api.preconditions import Precondition
 from keelway_api.statements import HotStatements
@@ -51,19 +53,24 @@ FORM = {
         },
     }
 }
+BUNDLE = {"requestBody": {"required": True, "content": {BUNDLE_MEDIA_TYPE: {"schema": {"type": "object"}}}}}
 Name = Annotated[str, Path(pattern=MODEL_NAME)]
 
 
 @router.get("/models", response_model=Page[Model])
-async def list_models(scope: Reader, statements: HotStatements, paging: Paging, query: Filtered) -> Response:
+async def list_models(
+    scope: Reader, statements: HotStatements, pages: KeptPages, paging: Paging, query: Filtered
+) -> Response:
     """Models, newest first, each with its latest ready version; filters are about that version."""
-    return await listing.models(statements, scope.workspace_id, query, paging)
+    return await listing.models(statements, pages, scope.workspace_id, query, paging)
 
 
 @router.get("/model-versions", response_model=Page[ModelVersion])
-async def list_all_versions(scope: Reader, statements: HotStatements, paging: Paging, query: Filtered) -> Response:
+async def list_all_versions(
+    scope: Reader, statements: HotStatements, pages: KeptPages, paging: Paging, query: Filtered
+) -> Response:
     """Versions of all models, newest first, without files and samples."""
-    return await listing.versions(statements, scope.workspace_id, query, paging)
+    return await listing.versions(statements, pages, scope.workspace_id, query, paging)
 
 
 @router.get("/models/{name}", response_model=Model)
@@ -108,9 +115,11 @@ async def commit_version(
 
 
 @router.get("/models/{name}/versions", response_model=Page[ModelVersion])
-async def list_versions(name: Name, scope: Reader, statements: HotStatements, paging: Paging) -> Response:
+async def list_versions(
+    name: Name, scope: Reader, statements: HotStatements, pages: KeptPages, paging: Paging
+) -> Response:
     """Versions of a model, newest first, without files and samples."""
-    return await listing.versions_of(statements, scope.workspace_id, name, paging)
+    return await listing.versions_of(statements, pages, scope.workspace_id, name, paging)
 
 
 @router.get("/models/{name}/versions/{version}", response_model=ModelVersionUpload)
@@ -150,6 +159,34 @@ async def approve_version(name: Name, version: str, scope: Deployer, session: Se
     return await changes.approve(session, scope, name, version)
 
 
+@router.put("/models/{name}/versions/{version}/signature", response_model=ModelVersion, openapi_extra=BUNDLE)
+async def put_signature(
+    name: Name,
+    version: str,
+    scope: Contributor,
+    request: Request,
+    sessions: SessionFactory,
+    precondition: Precondition,
+) -> Response:
+    """Keep a sigstore bundle with a ready version, whose files it must name; it replaces one that is there.
+
+    If-Match is honoured.
+    """
+    document, etag = await signatures.put(sessions, scope, name, version, await request.body(), precondition)
+    return documents.answer(document, etag=etag)
+
+
+@router.get(
+    "/models/{name}/versions/{version}/signature",
+    response_class=Response,
+    responses={200: {"content": {BUNDLE_MEDIA_TYPE: {"schema": {"type": "object"}}}}},
+)
+async def show_signature(name: Name, version: str, scope: Reader, session: Session) -> Response:
+    """The sigstore bundle of a version, as it was sent. Whose key signed it is for the reader to verify."""
+    found = await signatures.bundle(session, scope, name, version)
+    return Response(found, media_type=BUNDLE_MEDIA_TYPE)
+
+
 @router.post("/models/{name}/versions/{version}/verify")
 async def verify_version(
     name: Name,
@@ -187,9 +224,13 @@ async def download_file(
 async def download_archive(
     name: Name, version: str, scope: Reader, request: Request, sessions: SessionFactory
 ) -> Response:
-    """All files as one tar stream."""
+    """All files as one tar stream; If-None-Match is honoured."""
     async with sessions() as session:
         number, _, manifest = await service.readable_files(session, scope, name, version)
+        etag = f'"{manifest.digest}"'
+        if knows(request, etag):
+            return Response(status_code=304, headers={"ETag": etag})
         files = await manifests.stored_files(session, manifest.id)
+    await manifests.check_digest(manifest.digest, files)
     filename = f"{name}-{number.version}.tar"
-    return archive_response(request.app.state.blobs, files, name=filename, digest=manifest.digest)
+    return archive_response(request.app.state.blobs, files, name=filename, etag=etag)

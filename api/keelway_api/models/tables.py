@@ -77,6 +77,9 @@ class ModelVersionTable(Base):
     requires_approval: Mapped[bool] = mapped_column(default=False)
     approved_at: Mapped[datetime | None]
     approved_by: Mapped[str | None]
+    signature_key: Mapped[str | None]
+    signature_added_at: Mapped[datetime | None]
+    signature_added_by: Mapped[str | None]
     safety: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
     safety_label: Mapped[str | None] = mapped_column(String(16))
     created_at: Mapped[Created]
@@ -85,6 +88,15 @@ class ModelVersionTable(Base):
     row_version: Mapped[int] = mapped_column(default=1)
 
     __mapper_args__ = {"version_id_col": row_version}  # noqa: RUF012
+
+
+class ModelSignatureTable(Base):
+    """The signature of a version: a bundle as it was sent."""
+
+    __tablename__ = "model_signatures"
+
+    version_id: Mapped[UUID] = mapped_column(ForeignKey("model_versions.id", ondelete="CASCADE"), primary_key=True)
+    bundle: Mapped[str]
 
 
 class ModelUseTable(Base):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 
-from keelway.contracts.files import ManifestFile, manifest_digest
 from keelway.contracts.models import DamagedFile, Verification, VersionState
 from keelway_api.auth.dependencies import Scope
 from keelway_api.blobs import scrub
@@ -13,7 +12,7 @@ from keelway_api.blobs.objects import StoredFile
 from keelway_api.blobs.scrub import Checked
 from keelway_api.blobs.store import BlobStore
 from keelway_api.db import Sessions
-from keelway_api.errors import CorruptBytes, WrongState
+from keelway_api.errors import WrongState
 from keelway_api.manifests import service as manifests
 from keelway_api.models import integrity, queries
 
@@ -28,13 +27,14 @@ async def verify(
     Raises NotFound, WrongState while the version is uploading, CorruptBytes when the manifest has not the version's
     digest, DependencyAway.
     """
-    async with sessions() as session:
+    async with sessions.begin() as session:
         version, _, manifest = await queries.version(session, scope.workspace_id, name, number)
+        id = f"{version.name}:{version.version}"
+        if version.state == VersionState.UPLOADING:
+            raise WrongState(id, version.state, "a version whose upload is committed")
+        await manifests.note_lost(session, manifest.id)
         files = await manifests.stored_files(session, manifest.id)
-    id = f"{version.name}:{version.version}"
-    if version.state == VersionState.UPLOADING:
-        raise WrongState(id, version.state, "a version whose upload is committed")
-    _check_manifest(manifest.digest, files)
+    await manifests.check_digest(manifest.digest, files)
     left = sorted((file for file in files if file.path > after), key=lambda file: file.path)
     checked = await _read(sessions, store, left)
     async with sessions.begin() as session:
@@ -54,15 +54,6 @@ async def verify(
         remaining_files=len(left) - len(read),
         next_after=read[-1].path if len(read) < len(left) else None,
     )
-
-
-def _check_manifest(digest: str, files: Sequence[StoredFile]) -> None:
-    listed = [
-        ManifestFile.model_construct(path=file.path, size_bytes=file.blob.size_bytes, sha256=file.blob.sha256)
-        for file in files
-    ]
-    if (actual := manifest_digest(listed)) != digest:
-        raise CorruptBytes("The manifest has not the version's digest.", expected=digest, actual=actual)
 
 
 async def _read(sessions: Sessions, store: BlobStore, files: Sequence[StoredFile]) -> list[Checked]:

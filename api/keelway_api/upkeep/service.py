@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
+from typing import TypeVar
 
 import structlog
 from sqlalchemy import func, select
@@ -21,6 +23,7 @@ from keelway_api.db import Sessions
 from keelway_api.errors import DependencyAway, is_outage
 from keelway_api.experiments import outputs
 from keelway_api.manifests import gc
+from keelway_api.manifests import service as manifests
 from keelway_api.models import integrity
 from keelway_api.settings import ApiSettings
 from keelway_api.snapshots import service as snapshots
@@ -28,8 +31,10 @@ from keelway_api.snapshots import service as snapshots
 log = structlog.get_logger()
 
 ROUND_S = 10.0  # an answer is not to take much longer
-GC_EVERY_S = 600.0
+LOST_EVERY_S = 3600.0
+IDLE_S = 10.0
 SCRUB_SHARE = 0.05  # of the time at most is spent reading
+Result = TypeVar("Result")
 
 
 class Upkeep:
@@ -39,6 +44,7 @@ class Upkeep:
         self._sessions = sessions
         self._store = store
         self._settings = settings
+        self._looked_for_lost_at = -math.inf
 
     async def gc(
         self, principal: Principal | None = None, *, is_dry_run: bool = False, grace_s: float | None = None
@@ -93,6 +99,8 @@ class Upkeep:
 
     async def scrub(self, since: datetime | None = None) -> ScrubReport:
         """Read blobs for some seconds. Raises DependencyAway when the store is."""
+        if since is None:
+            await self._note_lost()
         async with self._sessions() as session:
             before = since or (await session.execute(select(func.now()))).scalar_one()
         until, checked = time.monotonic() + ROUND_S, list[Checked]()
@@ -113,31 +121,41 @@ class Upkeep:
             remaining_blobs=remaining,
         )
 
+    async def _note_lost(self) -> None:
+        async with self._sessions.begin() as session:
+            if count := await manifests.note_lost(session):
+                log.error("files have no bytes", blobs=count)
+        self._looked_for_lost_at = time.monotonic()
+
     async def run(self) -> None:
-        """Collect garbage every ten minutes and read everything once in `scrub_every_s`, for ever."""
+        """Collect garbage every `gc_every_s` and read everything once in `scrub_every_s`, for ever."""
         await asyncio.gather(self._collect_for_ever(), self._scrub_for_ever())
 
     async def _collect_for_ever(self) -> None:
         while True:
-            await asyncio.sleep(GC_EVERY_S)
+            await asyncio.sleep(self._settings.gc_every_s)
             await _patiently("garbage collection", self.gc)
 
     async def _scrub_for_ever(self) -> None:
         while True:
             started = time.monotonic()
-            await _patiently("scrubbing", self._scrub_one)
+            has_read = await _patiently("scrubbing", self._scrub_some)
             spent_s = time.monotonic() - started
-            await asyncio.sleep(max(1.0, spent_s / SCRUB_SHARE))
+            await asyncio.sleep(max(1.0, spent_s / SCRUB_SHARE) if has_read else IDLE_S)
 
-    async def _scrub_one(self) -> None:
+    async def _scrub_some(self) -> bool:
+        """Read what is due: one blob that was damaged, and one of all. Whether there was any."""
+        if time.monotonic() - self._looked_for_lost_at > min(LOST_EVERY_S, self._settings.scrub_every_s):
+            await self._note_lost()
         async with self._sessions() as session:
             now = (await session.execute(select(func.now()))).scalar_one()
         before = now - timedelta(seconds=self._settings.scrub_every_s)
+        again = await scrub.check_damaged(self._sessions, self._store)
         found = await scrub.check_next(self._sessions, self._store, before=before)
-        if found is None:
-            await asyncio.sleep(60)
-        if found and found.damage:
-            log.error("stored bytes are damaged", sha256=found.sha256, damage=found.damage)
+        for one in (again, found):
+            if one and one.damage:
+                log.error("stored bytes are damaged", sha256=one.sha256, damage=one.damage)
+        return bool(again or found)
 
 
 async def _damaged(session: AsyncSession, checked: Sequence[Checked]) -> list[DamagedBlob]:
@@ -157,12 +175,13 @@ async def _damaged(session: AsyncSession, checked: Sequence[Checked]) -> list[Da
     ]
 
 
-async def _patiently(what: str, work: Callable[[], Awaitable[object]]) -> None:
-    """Do it; what is away comes back, and the next time goes on where this one stopped."""
+async def _patiently(what: str, work: Callable[[], Awaitable[Result]]) -> Result | None:
+    """Do it, and give what it gave; what is away comes back, and the next time goes on where this one stopped."""
     try:
-        await work()
+        return await work()
     except DependencyAway as error:
         log.warning(f"{what} waits", error=error.detail)
     except Exception as error:
         if not is_outage(error):
             log.error(f"{what} failed", exc_info=error)
+    return None

@@ -9,8 +9,10 @@ import typer
 
 from keelway.cli import (
     alias,
+    collected,
     deploy,
     environment,
+    experiment,
     login,
     model,
     operation,
@@ -35,12 +37,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for noun in (model, run_commands, environment, service, operation, workspace):
+for noun in (model, experiment, run_commands, environment, service, operation, workspace):
     app.add_typer(noun.app)
 for part in (stack, login, score, upkeep):
     part.add_to(app)
 deploy.add_to(model.app)
 model.app.add_typer(alias.app)
+service.app.add_typer(collected.app)
 
 
 def run() -> None:

@@ -94,7 +94,10 @@ def connect() -> Client:
 
 def emit(document: Any, text: str) -> None:
     """The command's answer: `document` with --json, else `text`."""
-    print(output.as_json_text(document) if as_json() else text)
+    if as_json():
+        print(output.as_json_text(document))
+    else:
+        output.answer(text)
 
 
 def one_of(argument: str | None, option: str | None, *, what: str = "NAME") -> str:
@@ -109,7 +112,7 @@ def confirm(question: str, *, yes: bool) -> None:
     if yes:
         return
     # typer.confirm() puts a blank on stdout even when told to use stderr.
-    print(f"{question} [y/N] ", end="", file=sys.stderr, flush=True)
+    print(output.visible(f"{question} [y/N] "), end="", file=sys.stderr, flush=True)
     if sys.stdin.readline().strip().lower() not in {"y", "yes"}:
         raise typer.Abort
 

@@ -17,11 +17,11 @@ from keelway.resources.base import checked
 
 _INFERENCE = {"entryScript", "runtime", "condaFile", "sourceDirectory", "description"}
 _INFERENCE_LATER = {"extraDockerfileSteps", "enableGpu", "cudaVersion", "baseImage", "baseImageRegistry", "environment"}
-_DEPLOYMENT = {"computeType", "numReplicas"}
+_DEPLOYMENT = {"computeType", "numReplicas", "dataCollection"}
 _DEPLOYMENT_LATER = {
     "port", "containerResourceRequirements", "location", "authEnabled", "sslEnabled", "appInsightsEnabled",
     "sslCertificate", "sslKey", "cname", "dnsNameLabel", "keys", "vaultBaseUrl", "keyName", "keyVersion", "vnetName",
-    "subnetName", "autoScaler", "dataCollection", "tokenAuthEnabled", "gpuCores", "scoringTimeoutMs",
+    "subnetName", "autoScaler", "tokenAuthEnabled", "gpuCores", "scoringTimeoutMs",
     "maxConcurrentRequestsPerContainer", "maxQueueWaitMs", "livenessProbeRequirements", "namespace",
     "computeTargetName", "versionName", "trafficPercentile", "tags", "properties", "description",
 }  # fmt: skip
@@ -63,9 +63,27 @@ def read_deployment(path: Path | None) -> DeploymentConfig:
     if not isinstance(replicas, int) or isinstance(replicas, bool):
         raise InvalidInput(f"{path}: numReplicas must be a whole number, not {replicas!r}")
     try:
-        return checked(DeploymentConfig, compute_type=_COMPUTE[compute.lower()], num_replicas=replicas)
+        return checked(
+            DeploymentConfig,
+            compute_type=_COMPUTE[compute.lower()],
+            num_replicas=replicas,
+            collect_model_data=_collects(path, document),
+        )
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {str(error).replace('num_replicas', 'numReplicas')}") from error
+
+
+def _collects(path: Path, document: Mapping[str, Any]) -> bool:
+    section = document.get("dataCollection")
+    if section is None:
+        return False
+    if not isinstance(section, dict):
+        raise InvalidInput(f'{path}: dataCollection must be an object such as {{"storageEnabled": true}}')
+    _refuse(path, section, known={"storageEnabled"}, later={"eventHubEnabled"})
+    is_enabled = section.get("storageEnabled", False)
+    if not isinstance(is_enabled, bool):
+        raise InvalidInput(f"{path}: dataCollection.storageEnabled must be true or false, not {is_enabled!r}")
+    return is_enabled
 
 
 def _document(path: Path) -> dict[str, Any]:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
-from keelway.cli import output
+from keelway.cli import model_page, output
 from keelway.cli.command import Yes, command, confirm, connect, emit, one_of, pairs
 from keelway.cli.progress import Transfer
 from keelway.errors import InvalidInput
@@ -18,11 +19,14 @@ if TYPE_CHECKING:
 
 app = typer.Typer(name="model", help="Register models, find them, get them back.", no_args_is_help=True)
 
-_SAMPLE_SHOWN = 200
-_FINDINGS_SHOWN = 20
-
+OrderBy = Literal["created_at", "name", "version"]
+Order = Literal["asc", "desc"]
 Id = Annotated[str | None, typer.Argument(metavar="NAME:VERSION", help="Without a version: the latest.")]
 IdOption = Annotated[str | None, typer.Option("--model-id", "-i", help="The same, as an option.")]
+
+PublicKey = Annotated[
+    Path | None, typer.Option("--public-key", help="A PEM file: only what this key has signed is taken for good.")
+]
 
 
 @command(app, "register")
@@ -87,18 +91,24 @@ def list_(
         str | None, typer.Option("--safety", metavar="LABEL", help="inert, executable or not-inspected.")
     ] = None,
     all_versions: Annotated[bool, typer.Option("--all-versions", help="Every version of every model.")] = False,
+    latest_only: Annotated[
+        bool, typer.Option("--latest-only", help="Of versions only the latest of each model.")
+    ] = False,
+    order_by: Annotated[OrderBy | None, typer.Option("--order-by", help="created_at unless told otherwise.")] = None,
+    order: Annotated[Order | None, typer.Option("--order", help="By name asc, else desc.")] = None,
+    limit: Annotated[int | None, typer.Option("--limit", min=1, help="How many to show at most; else all.")] = None,
 ) -> None:
     """List models with their latest version, or all versions of one, or of a run."""
     said: dict[str, Any] = {"tags": tag or (), "properties": property_ or (), "framework": framework}
-    said |= {"run": run, "dataset": dataset, "safety": safety}
+    said |= {"run": run, "dataset": dataset, "safety": safety, "order_by": order_by, "order": order}
     with connect() as client:
-        if name or all_versions or run:
-            versions = list(client.models.find_versions(name=name, **said))
+        if name or all_versions or run or latest_only:
+            versions = list(islice(client.models.find_versions(name=name, latest_only=latest_only, **said), limit))
             if name and not versions:
                 client.models.model(name)  # tells a model that has none such from one that is not there
             emit(versions, _table(versions))
             return
-        found = list(client.models.list(**said))
+        found = list(islice(client.models.list(**said), limit))
     emit(found, _model_table(found))
 
 
@@ -107,7 +117,15 @@ def show(argument: Id = None, model_id: IdOption = None) -> None:
     """Show a version of a model and its files."""
     with connect() as client:
         version = client.models.get(one_of(argument, model_id, what="NAME:VERSION"))
-    emit(version, _details(version))
+    emit(version, model_page.page(version))
+
+
+@command(app, "files")
+def files(argument: Id = None, model_id: IdOption = None) -> None:
+    """List all files of a version with their digests."""
+    with connect() as client:
+        found = list(client.models.files(one_of(argument, model_id, what="NAME:VERSION")))
+    emit(found, model_page.files(found))
 
 
 @command(app, "download")
@@ -116,24 +134,67 @@ def download(
     model_id: IdOption = None,
     target_dir: Annotated[Path, typer.Option("--target-dir", "-t", help="Where to put it.")] = Path(),
     exist_ok: Annotated[bool, typer.Option("--exist-ok", help="Replace files that are there.")] = False,
+    public_key: PublicKey = None,
+    file: Annotated[
+        str | None, typer.Option("--file", metavar="PATH", help="Only this file, as `model files` names it.")
+    ] = None,
+    tar: Annotated[bool, typer.Option("--tar", help="One archive, NAME-VERSION.tar, of all files.")] = False,
 ) -> None:
-    """Download a version; every file is verified before it is put in place."""
+    """Download a version; it shows once all of it is verified. Run again, it goes on where it broke off."""
+    if tar and file is not None:
+        raise typer.BadParameter("--tar is all files, --file is one of them")
     with connect() as client:
         version = client.models.get(one_of(argument, model_id, what="NAME:VERSION"))
+        how: dict[str, Any] = {"exist_ok": exist_ok, "public_key": _content(public_key)}
         with Transfer() as transfer:
-            path = client.models.download(
-                version.name, version.version, target_dir, exist_ok=exist_ok, progress=transfer
-            )
+            if tar:
+                to = target_dir / f"{version.name}-{version.version}.tar"
+                path = client.models.download_archive(version.name, version.version, to, progress=transfer, **how)
+            else:
+                path = client.models.download(
+                    version.name, version.version, target_dir, file=file, progress=transfer, **how
+                )
     emit({"id": version.id, "path": str(path)}, str(path))
 
 
+@command(app, "sign")
+def sign(
+    argument: Id = None,
+    model_id: IdOption = None,
+    private_key: Annotated[
+        Path | None, typer.Option("--private-key", help="A PEM file with your key: P-256, P-384 or P-521.")
+    ] = None,
+    password_file: Annotated[
+        Path | None, typer.Option("--password-file", help="A file with the password of the private key.")
+    ] = None,
+    bundle: Annotated[
+        Path | None, typer.Option("--bundle", help="Keep this signature, made by model-signing, instead of making one.")
+    ] = None,
+) -> None:
+    """Sign the files of a version; the signature is kept with it, instead of one it has."""
+    if (private_key is None) == (bundle is None):
+        raise InvalidInput("give --private-key to sign, or --bundle to add a signature that there is")
+    key, given, password = _content(private_key), _content(bundle), _content(password_file)
+    with connect() as client:
+        name = one_of(argument, model_id, what="NAME:VERSION")
+        if key is not None:
+            signed = client.models.sign(name, private_key=key, password=password.rstrip(b"\r\n") if password else None)
+        else:
+            seen = client.models.get(name)
+            signed = client.models.add_signature(seen.name, seen.version, (given or b"").decode(errors="replace"))
+    emit(signed, f"signed {signed.id}, key {signed.signature_key or 'not named'}")
+
+
 @command(app, "verify")
-def verify(argument: Id = None, model_id: IdOption = None) -> None:
+def verify(argument: Id = None, model_id: IdOption = None, public_key: PublicKey = None) -> None:
     """Have every stored byte of a version read again and compared with its sha256; exit 1 when some are damaged."""
+    key = _content(public_key)
     with connect() as client, Transfer() as transfer:
-        found = client.models.verify(one_of(argument, model_id, what="NAME:VERSION"), progress=transfer)
+        name = one_of(argument, model_id, what="NAME:VERSION")
+        found = client.models.verify(name, public_key=key, progress=transfer)
     damaged = [f"DAMAGED  {file.path} (sha256 {file.sha256}) {file.damage.text}" for file in found.damaged]
     verdict = f"{len(damaged)} damaged" if damaged else "all as it was registered"
+    verdict += f", signed with {public_key}" if public_key else ""
     read = f"{found.id}: {found.checked_files} file(s), {output.size(found.checked_bytes)} read, {verdict}"
     emit(found, "\n".join([*damaged, f"digest {found.digest}", read]))
     if damaged:
@@ -149,10 +210,19 @@ def update(
     remove_tag: Annotated[list[str] | None, typer.Option("--remove-tag", metavar="K")] = None,
     property_: Annotated[list[str] | None, typer.Option("--property", metavar="K=V", help="Add this property.")] = None,
     dataset: Annotated[list[str] | None, typer.Option("--dataset", metavar="SCENARIO=ID", help="Add this one.")] = None,
+    cpu: Annotated[float | None, typer.Option("--cpu", help="Cores that serving it takes.")] = None,
+    memory_gb: Annotated[float | None, typer.Option("--memory-gb")] = None,
+    gpu: Annotated[int | None, typer.Option("--gpu")] = None,
     sample_input: Annotated[Path | None, typer.Option("--sample-input", help="JSON file.")] = None,
     sample_output: Annotated[Path | None, typer.Option("--sample-output", help="JSON file.")] = None,
+    remove_sample_input: Annotated[bool, typer.Option("--remove-sample-input")] = False,
+    remove_sample_output: Annotated[bool, typer.Option("--remove-sample-output")] = False,
 ) -> None:
     """Change what is said of a version; its files never change, its properties only grow."""
+    if (sample_input and remove_sample_input) or (sample_output and remove_sample_output):
+        raise typer.BadParameter("a sample is either given or removed")
+    removed: dict[str, Any] = {"sample_input": None} if remove_sample_input else {}
+    removed |= {"sample_output": None} if remove_sample_output else {}
     tags, added, datasets = pairs(tag, option="--tag"), pairs(property_, option="--property"), _datasets(dataset)
     with connect() as client:
         seen = client.models.get(one_of(argument, model_id, what="NAME:VERSION"))
@@ -163,10 +233,11 @@ def update(
             else None,
             "properties": added or None,
             "datasets": [*seen.datasets, *datasets] if datasets else None,
+            "resource_requirements": _requirements(cpu, memory_gb, gpu, seen.resource_requirements),
             "sample_input": _json_file(sample_input),
             "sample_output": _json_file(sample_output),
         }
-        given = {key: value for key, value in changes.items() if value is not None}
+        given = {key: value for key, value in changes.items() if value is not None} | removed
         if not given:
             raise typer.BadParameter("say what to change")
         version = client.models.update(seen.name, seen.version, etag=seen.etag, **given)
@@ -189,7 +260,7 @@ def inspect(argument: Id = None, model_id: IdOption = None) -> None:
         seen = client.models.get(one_of(argument, model_id, what="NAME:VERSION"))
         client.operations.wait(client.models.inspect(seen.name, seen.version).id)
         version = client.models.get(seen.name, seen.version)
-    emit(version, _safety(version) + _findings(version))
+    emit(version, model_page.safety(version))
 
 
 @command(app, "delete")
@@ -239,18 +310,22 @@ def _json_file(path: Path | None) -> Any:
         raise InvalidInput(f"{path} is no JSON: {error}") from error
 
 
-def _requirements(cpu: float | None, memory_gb: float | None, gpu: int | None) -> ResourceRequirements | None:
+def _requirements(
+    cpu: float | None, memory_gb: float | None, gpu: int | None, seen: ResourceRequirements | None = None
+) -> ResourceRequirements | None:
+    """What is given, beside what was said before; None when nothing is."""
     from keelway.contracts.models import ResourceRequirements  # noqa: PLC0415  (slow to import)
     from keelway.resources.base import checked  # noqa: PLC0415
 
-    if cpu is None and memory_gb is None and gpu is None:
-        return None
-    return checked(ResourceRequirements, cpu=cpu, memory_gb=memory_gb, gpu=gpu)
+    said = {"cpu": cpu, "memory_gb": memory_gb, "gpu": gpu}
+    given = {key: value for key, value in said.items() if value is not None}
+    before = seen.model_dump(exclude_none=True) if seen else {}
+    return checked(ResourceRequirements, **{**before, **given}) if given else None
 
 
 def _table(versions: list[ModelVersion]) -> str:
     rows = [
-        [v.id, v.state, output.size(v.size_bytes), v.framework or "", _mark(v), output.when(v.created_at)]
+        [v.id, v.state, output.size(v.size_bytes), v.framework or "", model_page.mark(v), output.when(v.created_at)]
         for v in versions
     ]
     return output.columns(["id", "state", "size", "framework", "safety", "created"], rows)
@@ -266,72 +341,10 @@ def _model_table(models: list[Model]) -> str:
     return output.columns(["name", "latest", "size", "created"], rows)
 
 
-def _details(version: ModelVersion) -> str:
-    framework = f"{version.framework or ''} {version.framework_version or ''}".strip()
-    head = output.fields(
-        id=version.id,
-        state=version.state,
-        aliases=", ".join(version.aliases),
-        description=version.description,
-        framework=framework,
-        needs=_needs(version.resource_requirements),
-        tags=version.tags,
-        properties=version.properties,
-        datasets=", ".join(f"{dataset.id} ({dataset.scenario})" for dataset in version.datasets),
-        sample_input=_sample(version.sample_input),
-        sample_output=_sample(version.sample_output),
-        approval=_approval(version),
-        safety=_safety(version),
-        run=version.run,
-        used_by=version.used_by,
-        created=f"{output.when(version.created_at)} by {version.created_by}",
-        size=f"{output.size(version.size_bytes)} in {len(version.files)} file(s)",
-        digest=version.digest,
-    )
-    rows = [[file.path, output.size(file.size_bytes), file.sha256] for file in version.files]
-    return f"{head}{_findings(version)}\n\n{output.columns(['file', 'size', 'sha256'], rows)}"
-
-
-def _needs(requirements: ResourceRequirements | None) -> str:
-    if requirements is None:
-        return ""
-    units = {"cpu": "core(s)", "memory_gb": "GB", "gpu": "GPU(s)"}
-    return ", ".join(f"{value:g} {units[key]}" for key, value in requirements if value is not None)
-
-
-def _sample(sample: Any) -> str:
-    text = "" if sample is None else json.dumps(sample, ensure_ascii=False)
-    return text if len(text) <= _SAMPLE_SHOWN else f"{text[:_SAMPLE_SHOWN]} ... ({output.size(len(text))})"
-
-
-def _mark(version: ModelVersion) -> str:
-    if version.safety is None:
-        return "-"
-    worst = next((f" ({name}!)" for name in ("danger", "warning") if name in version.safety.findings_by_severity), "")
-    return f"{version.safety.label}{worst}"
-
-
-def _safety(version: ModelVersion) -> str:
-    if version.safety is None:
-        return "not inspected yet" if version.state == "ready" else ""
-    kinds = ", ".join(f"{count} {kind}" for kind, count in version.safety.kinds.items())
-    return f"{version.safety.label}: {kinds}; looked at {output.when(version.safety.inspected_at)}"
-
-
-def _findings(version: ModelVersion) -> str:
-    found = version.safety.findings if version.safety else []
-    if not found:
-        return ""
-    rows = [[one.severity.value, one.path, one.code, _cut(one.detail)] for one in found[:_FINDINGS_SHOWN]]
-    more = f"\n... and {len(found) - _FINDINGS_SHOWN} more: --json" if len(found) > _FINDINGS_SHOWN else ""
-    return f"\n\n{output.columns(['severity', 'in file', 'finding', 'detail'], rows)}{more}"
-
-
-def _cut(text: str) -> str:
-    return text if len(text) <= _SAMPLE_SHOWN else f"{text[:_SAMPLE_SHOWN]} ..."
-
-
-def _approval(version: ModelVersion) -> str:
-    if version.approved_at:
-        return f"approved {output.when(version.approved_at)} by {version.approved_by}"
-    return "required, not given yet" if version.requires_approval else ""
+def _content(file: Path | None) -> bytes | None:
+    if file is None:
+        return None
+    try:
+        return file.read_bytes()
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be read: {error.strerror}") from None

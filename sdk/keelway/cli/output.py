@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
+import textwrap
+import unicodedata
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -11,33 +14,61 @@ from typing import Any
 from keelway.errors import KeelwayError, OperationFailed, ProblemError
 
 _UNIT = 1024
+_UNSEEN = {"Cc", "Cf", "Cs", "Zl", "Zp"}
+
+
+def visible(text: str, *, keep: str = "") -> str:
+    """Text without power over the terminal: what is not seen there (control, format and the like) is escaped.
+
+    Descriptions, tags, names and errors are other people's: one of them could clear the screen, or say what it is not.
+    """
+    if text.isprintable():
+        return text
+    return "".join(_escaped(char) if char not in keep else char for char in text)
 
 
 def as_json_text(document: Any) -> str:
     """Contracts, and lists of them, as indented JSON."""
-    return json.dumps(document, indent=2, ensure_ascii=False, default=_plain)
+    text = json.dumps(document, indent=2, ensure_ascii=False, default=_plain)
+    # JSON leaves some of what a terminal obeys as it is. All of it stands in strings, where an escape is the same.
+    return re.sub(r"[^\x20-\x7e\n]", lambda found: _json_escaped(found[0]), text)
 
 
 def columns(headers: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     """A table of aligned columns, never cut: it is read by `grep` and `awk` as well."""
     if not rows:
         return "(none)"
-    cells = [[str(cell) for cell in row] for row in [headers, *rows]]
+    cells = [[visible(str(cell)) for cell in row] for row in [headers, *rows]]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
     lines = ("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in cells)
     return "\n".join(line.rstrip() for line in lines)
 
 
 def fields(**values: object) -> str:
-    """One line for each value that is not empty."""
+    """One line for each value that is not empty; more lines of a value stand below its first."""
     shown = {key.replace("_", " "): value for key, value in values.items() if value not in (None, "", {}, [])}
     width = max(map(len, shown), default=0)
-    return "\n".join(f"{key.ljust(width)}  {_text(value)}" for key, value in shown.items())
+    below = "\n" + " " * (width + 2)
+    return "\n".join(
+        f"{key.ljust(width)}  {visible(_text(value), keep=chr(10)).replace(chr(10), below)}"
+        for key, value in shown.items()
+    )
+
+
+def section(title: str, *parts: str) -> str:
+    """Parts below a title; nothing when all of them are empty."""
+    shown = [textwrap.indent(part, "  ") for part in parts if part]
+    return "\n".join([title, "\n\n".join(shown)]) if shown else ""
+
+
+def answer(text: str) -> None:
+    """What a command answers people."""
+    print(visible(text, keep="\n\t"))
 
 
 def note(text: str) -> None:
     """A line beside the answer: progress, hints. Never on stdout."""
-    print(text, file=sys.stderr, flush=True)
+    print(visible(text, keep="\n"), file=sys.stderr, flush=True)
 
 
 def size(size_bytes: float) -> str:
@@ -91,10 +122,18 @@ def _problem(error: Exception) -> dict[str, Any]:
 
 def _text(value: object) -> str:
     if isinstance(value, dict):
-        return ", ".join(f"{key}={item}" for key, item in value.items())
+        return ", ".join(visible(f"{key}={item}") for key, item in value.items())
     if isinstance(value, list) and not any(isinstance(item, dict | list) for item in value):
-        return ", ".join(map(str, value))
+        return ", ".join(visible(str(item)) for item in value)
     return as_json_text(value) if isinstance(value, list) else str(value)
+
+
+def _escaped(char: str) -> str:
+    return char.encode("unicode_escape").decode() if unicodedata.category(char) in _UNSEEN else char
+
+
+def _json_escaped(char: str) -> str:
+    return json.dumps(char)[1:-1] if unicodedata.category(char) in _UNSEEN else char
 
 
 def _plain(value: object) -> Any:

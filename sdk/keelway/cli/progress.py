@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import TYPE_CHECKING, Self
 
-from keelway.cli.output import note, size
+from keelway.cli.output import note, size, visible
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -76,6 +76,35 @@ class _Lines:
             self._ended.add(phase)
 
 
+class Rounds:
+    """How far work is that is asked for in rounds: one line on a terminal, a line for each round elsewhere."""
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+
+    def __enter__(self) -> Self:
+        from rich.console import Console  # noqa: PLC0415  (slow to import)
+
+        console = Console(stderr=True)
+        self._status = console.status(self._what) if console.is_terminal else None
+        if self._status:
+            self._status.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._status:
+            self._status.stop()
+
+    def __call__(self, text: str) -> None:
+        """A round ended, and there are more to come."""
+        if self._status:
+            self._status.update(_literal(text))
+        else:
+            note(text)
+
+
 class Steps:
     """Steps of an operation, each shown once with the time it took; a spinner names the running one."""
 
@@ -118,13 +147,13 @@ class Steps:
         self._line(name, time.monotonic() - began)
 
     def _line(self, name: str, took_s: float) -> None:
-        self._console.print(f"{took_s:7.1f} s  {name}", markup=False, highlight=False, soft_wrap=True)
+        self._console.print(f"{took_s:7.1f} s  {visible(name)}", markup=False, highlight=False, soft_wrap=True)
 
 
 def _literal(text: str) -> str:
     from rich.markup import escape  # noqa: PLC0415  (slow to import)
 
-    return escape(text)
+    return escape(visible(text))
 
 
 def _bars() -> Progress:

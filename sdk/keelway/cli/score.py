@@ -1,4 +1,4 @@
-"""`keelway score`: an entry script served on this machine, laid out as in a replica; no server, no deployment."""
+"""`keelway score`: an entry script, or a model alone, served on this machine, laid out as in a replica."""
 
 from __future__ import annotations
 
@@ -30,22 +30,26 @@ def add_to(app: typer.Typer) -> None:
 
 
 def score(
-    entry_script: Annotated[Path, typer.Option("--entry-script", help="The script with init() and run().")],
+    entry_script: Annotated[
+        Path | None, typer.Option("--entry-script", help="The script with init() and run().")
+    ] = None,
+    framework: Annotated[
+        str | None, typer.Option("--framework", help="Serve the model without a script: ScikitLearn, Onnx, ...")
+    ] = None,
     model: Annotated[list[str] | None, typer.Option("--model", metavar="[NAME=]PATH", help="A file or folder.")] = None,
     port: Annotated[int | None, typer.Option("--port", min=1, max=65535, help="Default: 5001, or a free one.")] = None,
     name: Annotated[
         str, typer.Option("--name", help="The service's name, as its script and Swagger see it.")
     ] = "local",
 ) -> None:
-    """Serve an entry script here and now, with the models where it will find them when deployed."""
-    from keelway.inference import InferenceSource  # noqa: PLC0415  (slow to import)
-
-    script = entry_script.absolute()
-    InferenceSource(entry_script=script.name, source_directory=script.parent).check()
+    """Serve an entry script here and now, with the models where it will find them when deployed; or a model alone."""
+    if (entry_script is None) == (framework is None):
+        raise typer.BadParameter("give exactly one of them", param_hint="'--entry-script' / '--framework'")
+    scorer = _checked(entry_script) if entry_script else str(framework)
     models = [_named(text) for text in model or []]
     with tempfile.TemporaryDirectory(prefix="keelway-score-") as root, _listener(port) as listener:
         app_root = Path(root)
-        environment = lay_out(app_root, script, models)
+        environment = lay_out(app_root, scorer, models)
         bound = listener.getsockname()[1]
         environment |= {"KEELWAY_PORT": str(bound), "KEELWAY_LISTEN_FD": str(listener.fileno()), "SERVICE_NAME": name}
         address = f"http://127.0.0.1:{bound}/score"
@@ -55,9 +59,11 @@ def score(
     raise typer.Exit(exit_code)
 
 
-def lay_out(app_root: Path, script: Path, models: Sequence[tuple[str, Path]]) -> dict[str, str]:
-    """Make an app root as a replica has it, and return the variables that describe it."""
-    (app_root / "source").symlink_to(script.parent)
+def lay_out(app_root: Path, scorer: Path | str, models: Sequence[tuple[str, Path]]) -> dict[str, str]:
+    """Make an app root as a replica has it, and return the variables that describe it.
+
+    `scorer` is the entry script, or the name of a framework that has a built-in one.
+    """
     folder = app_root / "azureml-models"
     folder.mkdir()
     for name, path in models:
@@ -66,12 +72,20 @@ def lay_out(app_root: Path, script: Path, models: Sequence[tuple[str, Path]]) ->
             raise InvalidInput(f"two models are called {name!r}; name them with NAME=PATH")
         place.mkdir(parents=True)
         _copy(path, place / path.name)
-    return {
-        "AML_APP_ROOT": str(app_root),
-        "AZUREML_ENTRY_SCRIPT": script.name,
-        "AZUREML_SOURCE_DIRECTORY": "source",
-        "AZUREML_MODEL_DIR": str(folder / models[0][0] / "1" if len(models) == 1 else folder),
-    }
+    model_dir = folder / models[0][0] / "1" if len(models) == 1 else folder
+    environment = {"AML_APP_ROOT": str(app_root), "AZUREML_MODEL_DIR": str(model_dir)}
+    if isinstance(scorer, str):
+        return {**environment, "KEELWAY_NO_CODE": scorer}
+    (app_root / "source").symlink_to(scorer.parent)
+    return {**environment, "AZUREML_ENTRY_SCRIPT": scorer.name, "AZUREML_SOURCE_DIRECTORY": "source"}
+
+
+def _checked(entry_script: Path) -> Path:
+    from keelway.inference import InferenceSource  # noqa: PLC0415  (slow to import)
+
+    script = entry_script.absolute()
+    InferenceSource(entry_script=script.name, source_directory=script.parent).check()
+    return script
 
 
 def _copy(path: Path, place: Path) -> None:

@@ -8,9 +8,10 @@ import typer
 
 from keelway.cli import output
 from keelway.cli.command import command, connect, emit
+from keelway.cli.progress import Rounds
 
 if TYPE_CHECKING:
-    from keelway.contracts.upkeep import DamagedBlob, GcReport, ScrubReport
+    from keelway.contracts.upkeep import DamagedBlob, GcReport
 
 
 def add_to(app: typer.Typer) -> None:
@@ -27,8 +28,13 @@ def gc(
     ] = None,
 ) -> None:
     """Delete bytes that nothing refers to any more."""
-    with connect() as client:
-        rounds = list(client.upkeep.gc(dry_run=dry_run, grace_s=grace_s))
+    rounds: list[GcReport] = []
+    with connect() as client, Rounds("looking for what nothing refers to") as show:
+        for report in client.upkeep.gc(dry_run=dry_run, grace_s=grace_s):
+            rounds.append(report)
+            if not report.is_complete:
+                deleted = sum(one.deleted_blobs for one in rounds)
+                show(f"{deleted} of {rounds[0].unreferenced_blobs} blob(s) deleted")
     last = rounds[-1].model_copy(
         update={
             "abandoned_uploads": sum(report.abandoned_uploads for report in rounds),
@@ -45,11 +51,13 @@ def scrub() -> None:
     """Read every stored byte again and compare it with its sha256; exit 1 when some are damaged."""
     damaged: list[DamagedBlob] = []
     blobs = size_bytes = 0
-    with connect() as client:
+    with connect() as client, Rounds("reading what is stored") as show:
         for report in client.upkeep.scrub():
             blobs, size_bytes = blobs + report.checked_blobs, size_bytes + report.checked_bytes
             damaged += report.damaged
-            _tell(report, blobs)
+            if report.remaining_blobs:
+                so_far = f", {len(damaged)} damaged" if damaged else ""
+                show(f"{blobs} blob(s) read, {report.remaining_blobs} to go{so_far}")
     document = {"checked_blobs": blobs, "checked_bytes": size_bytes, "damaged": damaged}
     emit(
         document,
@@ -57,11 +65,6 @@ def scrub() -> None:
     )
     if damaged:
         raise typer.Exit(1)
-
-
-def _tell(report: ScrubReport, blobs: int) -> None:
-    if report.remaining_blobs:
-        output.note(f"{blobs} blob(s) read, {report.remaining_blobs} to go")
 
 
 def _damages(damaged: list[DamagedBlob]) -> list[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Protocol
 
 from pydantic import AfterValidator, FailFast, Field, StringConstraints
 
@@ -26,7 +26,19 @@ def checked_path(path: str) -> str:
     return path
 
 
-FilePath = Annotated[str, StringConstraints(min_length=1, max_length=MAX_PATH), AfterValidator(checked_path)]
+def _kept_as_it_is(path: str) -> str:
+    # Apart from the rules of every path: what was registered with such names stays readable.
+    if any(part.endswith((".", " ")) for part in path.split("/")):
+        raise ValueError("no part of a path may end with a dot or a space: some file systems drop them")
+    return path
+
+
+FilePath = Annotated[
+    str,
+    StringConstraints(min_length=1, max_length=MAX_PATH),
+    AfterValidator(checked_path),
+    AfterValidator(_kept_as_it_is),
+]
 
 
 class ManifestFile(Request):
@@ -65,17 +77,40 @@ def checked_manifest(files: list[ManifestFile]) -> list[ManifestFile]:
     seen: dict[str, str] = {}
     folders: dict[str, str] = {}
     for file in files:
-        folded = unicodedata.normalize("NFC", file.path).casefold()
-        if folded in seen:
-            raise ValueError(f"{seen[folded]!r} and {file.path!r} are the same path on some file systems")
-        seen[folded] = file.path
-        parts = folded.split("/")
-        for depth in range(1, len(parts)):
-            folders["/".join(parts[:depth])] = file.path
+        _add(seen, file.path)
+        _add_folders(folders, file.path)
     for folded, path in seen.items():
         if folded in folders:
-            raise ValueError(f"{path!r} is a file and also the folder of {folders[folded]!r}")
+            raise ValueError(f"{path!r} is a file and also the folder {folders[folded]!r}")
     return files
+
+
+def _add(known: dict[str, str], path: str) -> None:
+    folded = _folded(path)
+    if folded in known:
+        raise ValueError(f"{known[folded]!r} and {path!r} are the same path on some file systems")
+    known[folded] = path
+
+
+def _add_folders(known: dict[str, str], path: str) -> None:
+    """The folders of a path, from the innermost up to one that is known: then so are those that it lies in."""
+    while path := path.rpartition("/")[0]:
+        if known.get(_folded(path)) == path:
+            return
+        _add(known, path)
+        if len(known) > MAX_FILES:  # each of them may take a kilobyte, and one path may have hundreds
+            raise ValueError(f"at most {MAX_FILES} folders are taken")
+
+
+def _folded(path: str) -> str:
+    """The same for all paths that some file system takes for one another: by case, or by how letters are composed.
+
+    Unicode's canonical caseless match (D145), by way of capitals: some letters share one and are told apart by folding.
+    """
+    if path.isascii():
+        return path.lower()
+    capitals = unicodedata.normalize("NFD", path).upper()
+    return unicodedata.normalize("NFD", capitals.casefold())
 
 
 Manifest = Annotated[
@@ -94,7 +129,18 @@ def one_top_level_entry(files: list[ManifestFile]) -> list[ManifestFile]:
 ModelManifest = Annotated[Manifest, AfterValidator(one_top_level_entry)]
 
 
-def manifest_digest(files: Iterable[ManifestFile | FileEntry]) -> str:
+class Listed(Protocol):
+    """What a manifest says of a file."""
+
+    @property
+    def path(self) -> str: ...
+    @property
+    def size_bytes(self) -> int: ...
+    @property
+    def sha256(self) -> str: ...
+
+
+def manifest_digest(files: Iterable[Listed]) -> str:
     """sha256 over the canonical manifest: a line `sha256 size path` for each file, in the order of the paths' bytes."""
     digest = hashlib.sha256()
     for file in sorted(files, key=lambda file: file.path.encode()):

@@ -125,6 +125,9 @@ class ModelVersion(Answer):
     requires_approval: bool = False
     approved_at: datetime | None = None
     approved_by: str | None = None
+    signature_key: str | None = Field(None, description="how its signature calls the key; to be verified, not trusted")
+    signature_added_at: datetime | None = Field(None, description="absent: there is no signature")
+    signature_added_by: str | None = None
     safety: Safety | None = Field(None, description="what its files were found to be; none: not inspected yet")
     created_at: datetime
     created_by: str

@@ -64,6 +64,12 @@ PROBLEMS: dict[str, ProblemType] = {
         "The version is not approved",
         "It was registered so that somebody who may deploy must approve it first: `keelway model approve`.",
     ),
+    "signature-invalid": ProblemType(
+        422,
+        "This is no signature of the version's files",
+        "A sigstore bundle is taken whose signed statement names exactly the files of the version, as "
+        "`keelway model sign` and model-signing make it; the detail says what differs.",
+    ),
     "not-inspected": ProblemType(
         409,
         "The version was not inspected yet",

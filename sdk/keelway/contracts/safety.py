@@ -14,7 +14,7 @@ from pydantic import Field, StringConstraints
 
 from keelway.contracts.base import Answer, Request, Sha256
 
-INSPECTOR = "keelway-1 picklescan-1.0.5"
+INSPECTOR = "keelway-3 picklescan-1.0.5"
 """Changes whenever the same bytes may be judged otherwise: then everything that is asked for is looked at anew."""
 
 MAX_FINDINGS = 200  # kept of a version

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import importlib
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from pathlib import Path
+from types import ModuleType
 from typing import Any, Literal, TypedDict, Unpack
 
 from keelway.contracts.files import FileEntry, checked_path
@@ -22,13 +25,16 @@ from keelway.contracts.models import (
     Verification,
 )
 from keelway.contracts.operations import Operation
-from keelway.downloads import download_file
-from keelway.errors import DamagedDownload, InvalidInput
+from keelway.contracts.signatures import BUNDLE_MEDIA_TYPE
+from keelway.downloads import Wanted, download_archive, download_files
+from keelway.errors import DamagedDownload, InvalidInput, UntrustedSignature
 from keelway.resources.base import SLOW_ANSWER_S, Resource, checked, parsed, segment
-from keelway.uploads import Progress, Tally, in_parallel, manifest, model_files, send_missing
+from keelway.staging import check_below, staging
+from keelway.uploads import Progress, Tally, manifest, model_files, send_missing
 
 SafetyFilter = Literal["inert", "executable", "not-inspected"]
 OrderBy = Literal["created_at", "name", "version"]
+Order = Literal["asc", "desc"]
 
 
 class Changes(TypedDict, total=False):
@@ -109,14 +115,17 @@ class Models(Resource):
         dataset: str | None = None,
         safety: SafetyFilter | None = None,
         order_by: OrderBy | None = None,
+        order: Order | None = None,
     ) -> Iterator[Model]:
         """Models, newest first, each with its latest ready version; the filters are about that version.
+
+        Ordered by name they begin with the first, else with the last, unless `order` says otherwise.
 
         `tags` and `properties`: `key` for one that is there, `key=value` for one of that value; all must hold. `run`:
         `experiment/run`.
         """
         said = {"name": name, "tag": list(tags), "property": list(properties), "framework": framework}
-        params = {**said, "run": run, "dataset": dataset, "safety": safety, "order_by": order_by}
+        params = {**said, "run": run, "dataset": dataset, "safety": safety, "order_by": order_by, "order": order}
         return self._pages(Model, f"{self._workspace}/models", params)
 
     def find_versions(
@@ -131,8 +140,12 @@ class Models(Resource):
         safety: SafetyFilter | None = None,
         latest_only: bool = False,
         order_by: OrderBy | None = None,
+        order: Order | None = None,
     ) -> Iterator[ModelVersion]:
-        """Versions of all models, newest first, without files and samples; filters as in `list`."""
+        """Versions of all models, newest first, without files and samples; filters and orders as in `list`.
+
+        `latest_only`: of each model only the latest ready version.
+        """
         said = {"name": name, "tag": list(tags), "property": list(properties), "framework": framework}
         params = {
             **said,
@@ -141,12 +154,18 @@ class Models(Resource):
             "safety": safety,
             "latest_only": latest_only or None,
             "order_by": order_by,
+            "order": order,
         }
         return self._pages(ModelVersion, f"{self._workspace}/model-versions", params)
 
     def versions(self, name: str) -> Iterator[ModelVersion]:
         """All versions of a model, newest first, without files and samples."""
         return self._pages(ModelVersion, self._path(name, "versions"))
+
+    def files(self, name: str, version: str | int = "latest") -> Iterator[FileEntry]:
+        """The files of a version, with sizes and digests."""
+        name, version = split_reference(name, version)
+        return self._pages(FileEntry, self._path(name, "versions", version, "files"))
 
     def update(
         self, name: str, version: str | int = "latest", *, etag: str | None = None, **changes: Unpack[Changes]
@@ -207,41 +226,125 @@ class Models(Resource):
         version: str | int,
         target_dir: str | Path,
         *,
+        file: str | None = None,
         exist_ok: bool = False,
+        public_key: bytes | None = None,
         progress: Progress | None = None,
     ) -> Path:
-        """Put a version's verified files below `target_dir`; the path of its one file or folder there."""
-        found = self.get(name, version)
+        """Put a version's verified files below `target_dir`; the path of its one file or folder there.
+
+        It shows there once all of it is right. What an attempt that broke off had fetched is not fetched again.
+        With a public key, in PEM, only what that key signed: UntrustedSignature before a byte is fetched.
+        `file`: only that one, by its path in the version; it goes by the last part of it.
+        """
+        found = self._trusted(name, version, public_key)
         target = Path(target_dir)
-        places = {file.path: _place(target, file) for file in found.files}
-        top = target / found.files[0].path.split("/")[0] if found.files else None
-        if top is None:
+        chosen = {_safe_path(target, one): one for one in found.files}
+        if not chosen:
             raise DamagedDownload(found.id, "the server lists no files for it")
+        if len({path.parts[0] for path in chosen}) > 1:
+            raise DamagedDownload(found.id, "the server lists more than one file or folder for it")
+        if file is not None:
+            chosen = {Path(Path(one.path).name): one for one in found.files if one.path == file}
+            if not chosen:
+                raise InvalidInput(f"{found.id} has no file {file!r}; its first one is {found.files[0].path!r}")
+        top = target / next(iter(chosen)).parts[0]
         if top.exists() and not exist_ok:
             raise InvalidInput(f"{top} exists already")
-        tally = Tally("download", found.size_bytes, progress)
-
-        def fetch(file: FileEntry) -> None:
-            # By its number: `latest` may be another version by now.
-            url = self._path(found.name, "versions", found.version, "files", *file.path.split("/"))
-            download_file(
-                self._client,
-                url,
-                places[file.path],
-                sha256=file.sha256,
-                size_bytes=file.size_bytes,
-                progress=tally.add,
-            )
-
-        in_parallel(fetch, found.files, tally)
+        self._fetch(found, chosen, target, exist_ok=exist_ok, progress=progress)
         return top
 
-    def verify(self, name: str, version: str | int = "latest", *, progress: Progress | None = None) -> Verification:
-        """Have the server read all stored bytes of a version again; `damaged` names the files that are not right.
+    def _fetch(
+        self,
+        version: ModelVersion,
+        chosen: dict[Path, FileEntry],
+        target: Path,
+        *,
+        exist_ok: bool,
+        progress: Progress | None,
+    ) -> None:
+        tally = Tally("download", sum(file.size_bytes for file in chosen.values()), progress)
+        # Not what the server says the digest of all is: only these files may be found there.
+        listed = "".join(f"{path.as_posix()}\0{file.sha256}\0" for path, file in chosen.items())
+        key = hashlib.sha256(listed.encode()).hexdigest()[:16]
+        with staging(target, key, chosen) as stage:
+            wanted = [self._wanted(version, file, stage.files / path) for path, file in chosen.items()]
+            download_files(self._client, wanted, stage.parts, tally)
+            stage.publish(exist_ok=exist_ok)
 
-        Raises ProblemError `corrupt-bytes` when the version's manifest itself is not what its digest says.
+    def download_archive(
+        self,
+        name: str,
+        version: str | int,
+        to: str | Path,
+        *,
+        exist_ok: bool = False,
+        public_key: bytes | None = None,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Put all files of a version into one tar file at `to`, once every one in it is verified; its path.
+
+        It comes in one stream: one that broke off begins anew. A public key as in `download`.
+        """
+        found = self._trusted(name, version, public_key)
+        path = Path(to)
+        if path.exists() and not exist_ok:
+            raise InvalidInput(f"{path} exists already")
+        url = self._path(found.name, "versions", found.version, "archive")
+        download_archive(self._client, url, path, found.files, Tally("download", found.size_bytes, progress))
+        return path
+
+    def _trusted(self, name: str, version: str | int, public_key: bytes | None) -> ModelVersion:
+        found = self.get(name, version)
+        if public_key is not None:
+            self._check_signature(found, public_key)
+        return found
+
+    def _wanted(self, version: ModelVersion, file: FileEntry, to: Path) -> Wanted:
+        # By its number: `latest` may be another version by now.
+        url = self._path(version.name, "versions", version.version, "files", *file.path.split("/"))
+        return Wanted(url, to, file.sha256, file.size_bytes)
+
+    def sign(
+        self, name: str, version: str | int = "latest", *, private_key: bytes, password: bytes | None = None
+    ) -> ModelVersion:
+        """Sign a version's files with a private key in PEM, and keep the signature with it, instead of one it has.
+
+        Signed are the digests that the server lists: verify the version, or download it, first if you doubt the server.
+        Raises WrongState while the version is not ready, InvalidInput for a key that cannot be used.
         """
         found = self.get(name, version)
+        top = found.files[0].path.split("/")[0] if found.files else ""
+        return self.add_signature(name, found.version, _signing().sign(top, found.files, private_key, password))
+
+    def add_signature(self, name: str, version: str | int, bundle: str) -> ModelVersion:
+        """Keep a sigstore bundle with a version. Raises SignatureInvalid unless it is about the version's files."""
+        name, version = split_reference(name, version)
+        path = self._path(name, "versions", version, "signature")
+        headers = {"Content-Type": BUNDLE_MEDIA_TYPE}
+        return parsed(ModelVersion, self._client.request("PUT", path, content=bundle, headers=headers))
+
+    def signature(self, name: str, version: str | int = "latest") -> str:
+        """The sigstore bundle of a version, as it was given to the server. Raises NotFound when it has none."""
+        name, version = split_reference(name, version)
+        return self._client.request("GET", self._path(name, "versions", version, "signature")).text
+
+    def verify(
+        self,
+        name: str,
+        version: str | int = "latest",
+        *,
+        public_key: bytes | None = None,
+        progress: Progress | None = None,
+    ) -> Verification:
+        """Have the server read all stored bytes of a version again; `damaged` names the files that are not right.
+
+        With a public key, in PEM, its signature is checked first, here. Raises UntrustedSignature, and ProblemError
+        `corrupt-bytes` when the version's manifest itself is not what its digest says.
+        """
+        found = self.get(name, version)
+        if public_key is not None:
+            self._check_signature(found, public_key)
         tally = Tally("verify", found.size_bytes, progress)
         rounds: list[Verification] = []
         url = self._path(found.name, "versions", found.version, "verify")
@@ -254,8 +357,20 @@ class Models(Resource):
         damaged = [file for one in rounds for file in one.damaged]
         return rounds[-1].model_copy(update={**summed, "damaged": damaged})
 
+    def _check_signature(self, version: ModelVersion, public_key: bytes) -> None:
+        if version.signature_added_at is None:
+            raise UntrustedSignature(f"{version.id} has no signature")
+        _signing().check(self.signature(version.name, version.version), public_key, version.files)
+
     def _path(self, *parts: str | int) -> str:
         return "/".join([self._workspace, "models", *map(segment, parts)])
+
+
+def _signing() -> ModuleType:
+    try:
+        return importlib.import_module("keelway.signing")
+    except ImportError:
+        raise InvalidInput("signatures need the package cryptography: pip install 'keelway-sdk[sign]'") from None
 
 
 def split_reference(name: str, version: str | int = "latest") -> tuple[str, str | int]:
@@ -264,12 +379,11 @@ def split_reference(name: str, version: str | int = "latest") -> tuple[str, str 
     return (bare, given) if colon else (name, version)
 
 
-def _place(target: Path, file: FileEntry) -> Path:
-    """Where a file goes. DamagedDownload when it would not be below `target`, through `..` or through a link."""
+def _safe_path(target: Path, file: FileEntry) -> Path:
+    """A file's path. DamagedDownload when it would not be below `target`, through `..` or through a link."""
     try:
-        place = target / checked_path(file.path)
+        path = Path(checked_path(file.path))
     except ValueError as error:
         raise DamagedDownload(repr(file.path), f"the server sent a path that is not safe: {error}") from error
-    if not place.resolve().is_relative_to(target.resolve()):
-        raise DamagedDownload(repr(file.path), f"a link in {target} leads outside of it")
-    return place
+    check_below(target, path)
+    return path

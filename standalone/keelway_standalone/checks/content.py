@@ -14,6 +14,7 @@ from keelway_standalone.strays import replicas
 
 if TYPE_CHECKING:
     from keelway import Client
+    from keelway.contracts.models import ModelVersion
 
     Connect = Callable[[str], Client]  # a client for the workspace of that name
 
@@ -28,13 +29,13 @@ def check_content(connect: Connect, layout: Layout, report: Report) -> None:
             report.expect("api", f"reaches {name}", state, "ok")
         workspaces = [workspace.name for workspace in client.workspaces.list()]
         _check_operations(client, report)
-        _check_blobs(client, report)
-    report.fact("content", "ready versions", _ready_versions(connect, workspaces))
+        check_blobs(client, report)
+    check_versions(connect, workspaces, report)
     _check_replicas(layout, report)
 
 
-def _check_blobs(client: Client, report: Report) -> None:
-    """Every file of every version exists and its bytes hash to its digest: all of them are read."""
+def check_blobs(client: Client, report: Report) -> None:
+    """The bytes of every file of every version exist and hash to its sha256: all of them are read."""
     blobs = size_bytes = 0
     for found in client.upkeep.scrub():
         blobs, size_bytes = blobs + found.checked_blobs, size_bytes + found.checked_bytes
@@ -45,13 +46,28 @@ def _check_blobs(client: Client, report: Report) -> None:
     report.fact("content", "their bytes", size_bytes)
 
 
-def _ready_versions(connect: Connect, workspaces: Iterable[str]) -> int:
+def check_versions(connect: Connect, workspaces: Iterable[str], report: Report) -> None:
+    """The files of every ready version are those that its digest was made of."""
     count = 0
     for workspace in workspaces:
         with connect(workspace) as client:
-            for model in client.models.list():
-                count += sum(version.state == "ready" for version in client.models.versions(model.name))
-    return count
+            ready = [found for found in client.models.find_versions() if found.state == "ready"]
+            count += len(ready)
+            for found in ready:
+                _check_manifest(client, workspace, found, report)
+    report.fact("content", "ready versions", count)
+
+
+def _check_manifest(client: Client, workspace: str, version: ModelVersion, report: Report) -> None:
+    from keelway.contracts.files import manifest_digest  # noqa: PLC0415 (the SDK is needed on a running stack only)
+    from keelway.errors import NotFound  # noqa: PLC0415
+
+    try:
+        files = client.models.get(version.name, version.version).files
+    except NotFound:  # deleted since it was listed
+        return
+    wrong = f"content: {workspace}/{version.id} lists other files than those of its digest {version.digest}"
+    report.claim(manifest_digest(files) == version.digest, wrong)
 
 
 def _check_operations(client: Client, report: Report) -> None:

@@ -6,8 +6,10 @@ import io
 import tarfile
 
 import httpx2
+import psutil
 import pytest
 
+from tests.support.api import wait_until
 from tests.support.objects import keys_of, remove, write
 from tests.support.problems import assert_problem
 from tests.support.registry import register, sha256, unique_bytes
@@ -99,11 +101,22 @@ def test_any_range_of_an_empty_file_is_refused(api, version):
 
 def test_what_the_caller_has_is_not_sent_again(api, plain):
     etag = f'"{sha256(DATA)}"'
-    for known in (etag, f'"other", {etag}', f"W/{etag}"):
+    for known in (etag, f'"other", {etag}', f"W/{etag}", "*"):
         response = api.admin.get(plain, headers={"If-None-Match": known})
 
         assert (response.status_code, response.content) == (304, b"")
         assert response.headers["etag"] == etag
+    for other in ('"other"', f'"x{etag[1:]}', "", sha256(DATA)):
+        assert api.admin.get(plain, headers={"If-None-Match": other}).content == DATA
+
+
+def test_an_archive_that_the_caller_has_is_not_sent_again(api, version):
+    etag = api.admin.get(f"{version}/archive").headers["etag"]
+
+    for known in (etag, "*"):
+        response = api.admin.get(f"{version}/archive", headers={"If-None-Match": known})
+        assert (response.status_code, response.content, response.headers["etag"]) == (304, b"", etag)
+    assert api.admin.get(f"{version}/archive", headers={"If-None-Match": '"other"'}).status_code == 200
 
 
 def test_a_range_is_only_honoured_while_if_range_names_the_bytes(api, plain):
@@ -181,3 +194,24 @@ def _escaped(path):
     from urllib.parse import quote
 
     return quote(path)
+
+
+def test_clients_that_leave_in_the_middle_leave_no_connection_to_the_store(api, w):
+    register(api.admin, w, "large", {"large.bin": unique_bytes() * 2**20})
+    url = f"{w}/models/large/versions/1/files/large.bin"
+    store = int(api.env()["KEELWAY_S3_ENDPOINT"].rsplit(":", 1)[1])
+
+    def connections():
+        ours = psutil.Process(api.process.pid).net_connections("tcp")
+        return sum(bool(one.raddr) and one.raddr.port == store and one.status == "ESTABLISHED" for one in ours)
+
+    before = connections()
+
+    for _ in range(40):
+        leaver = httpx2.Client(base_url=api.url, headers=api.admin.headers, trust_env=False)
+        with leaver, leaver.stream("GET", url) as response:
+            next(response.iter_raw())
+
+    wait_until(lambda: connections() <= before + 4, "what was cut is closed")
+    assert api.admin.get(url).content == api.admin.get(url).content
+    assert not [line for line in api.log_lines() if line.get("level") == "error" and "large.bin" in str(line)]

@@ -31,7 +31,8 @@ def test_a_version_of_the_most_files_is_opened_filled_read_verified_and_deleted(
     assert len(opened.json()["missing"]) == MAX_FILES
     repeated = api.admin.post(url, content=sent, headers=headers)
     assert (repeated.headers["idempotency-replayed"], repeated.content) == ("true", opened.content)
-    assert api.admin.put(f"/v1/blobs/{sha256(data)}", content=data).status_code == 204
+    put = api.admin.put(f"/v1/blobs/{sha256(data)}", content=data)
+    assert put.status_code == 204, put.text
     assert api.admin.post(f"{url}/1/commit").json()["state"] == "ready"
 
     assert len(api.admin.get(f"{url}/1").json()["files"]) == MAX_FILES

@@ -1,5 +1,7 @@
 """Paths in manifests: what could not live side by side on a file system is refused."""
 
+import time
+
 import pytest
 
 from tests.support.problems import assert_problem, paths_of
@@ -11,12 +13,17 @@ BAD_PATHS = [
     *("a\0b", "a\nb", "a\rb", "a\tb", "\x1b[31ma", "a\x7f", "a\x85b"),
     *("a\u200bb", "a\u202eb", "a\u2066b", "\ufeffa", "a\u00adb", "a\u200db"),
     *("a/\u200e", "m/" + "/b", "a/ /../b", "m/..", "/etc/passwd", "../../../../etc/passwd", "a" * 1025),
+    *("m.", "m ", "m/a.", "m/a ", "m/a./b", "m/a /b", "m/..."),
 ]
 CLASHES = {
     "two of one path": ["m/a", "m/a"],
     "case twins": ["m/Weights.bin", "m/weights.bin"],
     "twins by normal form": ["m/caf\u00e9", "m/cafe\u0301"],
     "twins by folding": ["m/stra\u00dfe", "m/STRASSE"],
+    "twins by folding in another normal form": ["m/\u0390", "m/\u03aa\u0301"],
+    "twins by upper case": ["m/\u0131", "m/I"],
+    "folders that are case twins": ["m/A/x", "m/a/y"],
+    "folders that are twins by normal form": ["m/caf\u00e9/x", "m/b", "m/cafe\u0301/y/z"],
     "a file that is a folder": ["m/a", "m/a/b"],
     "a file that is a folder in another case": ["m/A", "m/a/b"],
     "two top-level entries": ["a.bin", "b.bin"],
@@ -47,6 +54,34 @@ def test_paths_that_clash_are_refused(api, w, paths):
     response = api.admin.post(f"{w}/models/ridge/versions", json={"files": files})
 
     assert paths_of(assert_problem(response, "invalid-request")) == ["body.files"]
+
+
+@pytest.mark.parametrize(
+    "paths",
+    [
+        ["m/A/x", "m/A/y", "m/b/A", "m/b/B/a"],
+        ["m/12:30:00.ckpt", "m/aux/con.txt", "m/.hidden", "m/a b", "m/a.b.c", "m/\u00e9\u6a21\u578b"],
+    ],
+)
+def test_names_that_models_have_are_taken(api, w, paths):
+    files = [{"path": path, "size_bytes": 1, "sha256": sha256(path.encode())} for path in paths]
+
+    response = api.admin.post(f"{w}/models/ridge/versions", json={"files": files})
+
+    assert response.status_code == 201, response.text
+
+
+def test_more_folders_than_there_may_be_files_are_refused_soon(api, w):
+    paths = [f"m/{number}/" + "a/" * 450 + "f" for number in range(3000)]
+    files = [{"path": path, "size_bytes": 1, "sha256": "0" * 64} for path in paths]
+    before = api.rss_bytes
+    started = time.monotonic()
+
+    problem = assert_problem(api.admin.post(f"{w}/models/ridge/versions", json={"files": files}), "invalid-request")
+
+    assert "100000 folders" in problem["detail"]
+    assert time.monotonic() - started < 10
+    assert api.rss_bytes - before < 300 * 2**20
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from tests.support.problems import assert_problem
+from tests.support.problems import assert_problem, paths_of
 from tests.support.registry import (
     environment,
     manifest,
@@ -153,6 +153,16 @@ def test_a_token_of_another_order_is_refused(api, shelf):
     for query in ({"order_by": "name"}, {"order": "asc"}):
         answer = api.admin.get(f"{shelf}/model-versions", params={**query, "page_token": token})
         assert_problem(answer, "invalid-request")
+
+
+@pytest.mark.parametrize("parameter", ["tag", "property"])
+def test_a_filter_that_is_longer_than_any_tag_is_refused_by_its_place(api, shelf, parameter):
+    url = f"{shelf}/model-versions"
+
+    assert api.admin.get(url, params={parameter: "k" * 256 + "=" + "v" * 4096}).status_code == 200
+    problem = assert_problem(api.admin.get(url, params={parameter: ["k", "k" * 4354]}), "invalid-request")
+
+    assert paths_of(problem) == [f"query.{parameter}[1]"]
 
 
 @pytest.mark.parametrize(

@@ -36,6 +36,8 @@ IN_WORKSPACE = {  # the lowest role for each route below a workspace
     ("DELETE", MODEL + "/{version}"): CONTRIBUTOR,
     ("POST", MODEL + "/{version}/approve"): DEPLOYER,
     ("POST", MODEL + "/{version}/verify"): READER,
+    ("PUT", MODEL + "/{version}/signature"): CONTRIBUTOR,
+    ("GET", MODEL + "/{version}/signature"): READER,
     ("POST", MODEL + "/{version}/commit"): CONTRIBUTOR,
     ("POST", MODEL + "/{version}/inspect"): CONTRIBUTOR,
     ("GET", MODEL + "/{version}/files"): READER,
@@ -68,6 +70,9 @@ IN_WORKSPACE = {  # the lowest role for each route below a workspace
     ("DELETE", W + "/services/{name}"): DEPLOYER,
     ("GET", W + "/services/{name}/revisions"): READER,
     ("GET", W + "/services/{name}/logs"): READER,
+    ("GET", W + "/services/{name}/collected"): READER,
+    ("GET", W + "/services/{name}/collected/{path:path}"): READER,
+    ("DELETE", W + "/services/{name}/collected"): DEPLOYER,
 }
 EVERYWHERE = {  # who passes on the other routes; a role of people counts here only when it holds everywhere
     ("GET", "/v1/audit"): {ADMIN},
@@ -82,6 +87,7 @@ EVERYWHERE = {  # who passes on the other routes; a role of people counts here o
     ("GET", "/v1/nodes/{name}/desired"): {"worker"},
     ("PUT", "/v1/nodes/{name}/observed"): {"worker"},
     ("POST", "/v1/nodes/{name}/logs"): {"worker"},
+    ("PUT", "/v1/nodes/{name}/replicas/{replica}/collected/{model}/{version}/{designation}/{file}"): {"worker"},
     ("GET", "/v1/blobs/{sha256}"): {"worker"},
     ("PUT", "/v1/blobs/{sha256}"): {*LADDER, "worker", "gateway"},  # 404 unless an open upload of theirs lists it
     ("GET", "/v1/blobs/{sha256}/upload"): {*LADDER, "worker", "gateway"},  # likewise

@@ -5,6 +5,7 @@ import threading
 
 import pytest
 
+from keelway_api.blobs import store as store_module
 from keelway_api.blobs.objects import Piece
 from keelway_api.blobs.store import BlobStore
 from keelway_api.errors import DependencyAway
@@ -65,8 +66,10 @@ def proxy(api: Api):
     proxy.stop()
 
 
-@pytest.fixture
-def store(api: Api, proxy: ClosingProxy, monkeypatch) -> BlobStore:
+@pytest.fixture(params=["store on this host", "store on another host"])
+def store(request, api: Api, proxy: ClosingProxy, monkeypatch) -> BlobStore:
+    if request.param == "store on another host":
+        monkeypatch.setattr(store_module, "LOOPBACK", frozenset())
     for name, value in (api.env() | {"KEELWAY_S3_ENDPOINT": proxy.address}).items():
         monkeypatch.setenv(name, value)
     return BlobStore(ApiSettings())  # pyright: ignore[reportCallIssue]
@@ -84,6 +87,16 @@ async def test_a_connection_that_was_closed_when_it_is_used_again_is_replaced(st
 
     assert await store.size("connections/a") is None
     assert proxy.closed
+
+
+async def test_bytes_come_back_as_they_were_put_whatever_holds_them(store, proxy):
+    data = bytes(range(256)) * 2**15  # a whole part
+    for given in (b"", b"x", memoryview(bytearray(data)), data):
+        await store.put("connections/b", given)
+        assert await store.size("connections/b") == len(given)
+        pieces = [Piece("connections/b", 0, len(given))] if given else []
+        assert b"".join([chunk async for chunk in await store.open(pieces)]) == bytes(given)
+    await store.delete(["connections/b"])
 
 
 async def test_a_store_that_never_answers_is_away(store, proxy):

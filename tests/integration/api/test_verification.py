@@ -72,6 +72,43 @@ def test_a_manifest_that_was_changed_behind_our_back_is_found(api, w, files):
     )
 
     assert_problem(verify(api, w), "corrupt-bytes")
+    assert_problem(api.admin.get(f"{w}/models/m/versions/1/archive"), "corrupt-bytes")
+
+
+def test_a_file_that_was_taken_out_of_a_manifest_is_missed(api, w, files):
+    register(api.admin, w, "m", files)
+    api.sql("DELETE FROM manifest_files WHERE sha256 = %s", sha256(files["m/a.bin"]))
+
+    assert_problem(verify(api, w), "corrupt-bytes")
+    assert_problem(api.admin.get(f"{w}/models/m/versions/1/archive"), "corrupt-bytes")
+
+
+def test_bytes_that_the_database_forgot_are_missing(api, w, files):
+    register(api.admin, w, "m", files)
+    api.sql("DELETE FROM blobs WHERE sha256 = %s", sha256(files["m/b.bin"]))
+
+    for what in ("archive", "files/m/b.bin"):
+        problem = assert_problem(api.admin.get(f"{w}/models/m/versions/1/{what}"), "corrupt-bytes")
+        assert "'m/b.bin'" in problem["detail"]
+    assert api.admin.get(f"{w}/models/m/versions/1/files/m/a.bin").content == files["m/a.bin"]
+
+    found = verify(api, w).json()
+
+    damaged = {(file["path"], file["damage"]) for file in found["damaged"]}
+    assert damaged == {("m/b.bin", "missing"), ("m/copy.bin", "missing")}
+    assert api.admin.get(f"{w}/models/m/versions/1").json()["state"] == "corrupt"
+    register(api.admin, w, "healer", files)
+    assert verify(api, w).json()["damaged"] == []
+    assert api.admin.get(f"{w}/models/m/versions/1/files/m/b.bin").content == files["m/b.bin"]
+
+
+def test_bytes_of_another_size_than_the_manifest_says_are_not_served(api, w, files):
+    register(api.admin, w, "m", files)
+    api.sql("UPDATE manifest_files SET size_bytes = 15 WHERE sha256 = %s", sha256(files["m/a.bin"]))
+
+    for what in ("archive", "files/m/a.bin"):
+        assert_problem(api.admin.get(f"{w}/models/m/versions/1/{what}"), "corrupt-bytes")
+    assert_problem(verify(api, w), "corrupt-bytes")
 
 
 def test_an_upload_and_what_is_not_there_cannot_be_verified(api, w, files):

@@ -28,24 +28,32 @@ def commands(group, *words: str):
 
 
 ALL = dict(commands(typer.main.get_command(app)))
-DESTRUCTIVE = {("model", "delete"), ("service", "delete"), ("operation", "cancel")}
+DESTRUCTIVE = {
+    ("model", "delete"),
+    ("service", "delete"),
+    ("service", "data", "delete"),
+    ("operation", "cancel"),
+}
 
 
 def test_the_commands_of_this_release_are_there():
     expected = """
         up demo doctor login whoami score gc scrub
         workspace create|list|show|update|use
-        model register|list|show|verify|update|approve|inspect|delete|download|deploy
+        model register|list|show|files|sign|verify|update|approve|inspect|delete|download|deploy
         model alias set|remove|list|show|history
+        experiment list
         run create|list|show|upload|metric|finish|register-best
         environment register|list|show|lock|build
         service list|show|run|logs|delete
+        service data list|download|delete
         operation list|show|watch|logs|cancel
     """
     words = set()
     for line in expected.split("\n"):
         *nouns, last = line.split() or [""]
-        words |= {(*nouns, verb) for verb in last.split("|")} if "|" in last else {(name,) for name in line.split()}
+        is_group = "|" in last or nouns == ["experiment"]
+        words |= {(*nouns, verb) for verb in last.split("|")} if is_group else {(name,) for name in line.split()}
 
     assert set(ALL) == words
 
@@ -139,6 +147,10 @@ def test_what_the_file_system_refuses_is_an_error_like_any_other(keelway, tmp_pa
         ("run", "metric", "-e", "e", "-r", "r", "auc=high"),
         ("operation", "list", "--state", "nonsense"),
         ("service", "logs", "x", "-f", "--json"),
+        ("model", "list", "--order-by", "size"),
+        ("model", "list", "--order", "up"),
+        ("model", "download", "x", "--tar", "--file", "a"),
+        ("model", "update", "x", "--sample-input", "a.json", "--remove-sample-input"),
         ("environment", "register", "x"),
         ("nonsense",),
     ],

@@ -110,3 +110,12 @@ def test_the_best_of_a_search_is_registered(wire, keelway):
 
     assert result.stdout == "registered ridge:1 of exp/try-1 (5 B)\n"
     assert wire.of("POST")[0].json["metric"] == "auc"
+
+
+def test_experiments_are_listed(wire, keelway):
+    one = {"name": "churn", "created_at": "2030-01-01T00:00:00Z", "created_by": "me"}
+    wire.on("GET /v1/workspaces/default/experiments", Answer(200, {"items": [one]}))
+
+    assert [line.split()[0] for line in keelway("experiment", "list").stdout.splitlines()] == ["name", "churn"]
+    assert json.loads(keelway("experiment", "list", "-n", "churn", "--json").stdout)[0]["created_by"] == "me"
+    assert wire.asked[-1].query == "name=churn"

@@ -29,13 +29,17 @@ class Asked:
 
 @dataclass
 class Answer:
-    """What to say. `cut_at` ends the connection after so many bytes of the body; `drop` says nothing at all."""
+    """What to say. `cut_at` ends the connection after so many bytes of the body; `drop` says nothing at all.
+
+    `is_endless`: after the body comes more and more of it, until the other side has enough.
+    """
 
     status: int = 200
     body: Any = None
     headers: dict[str, str] = field(default_factory=dict)
     cut_at: int | None = None
     drop: bool = False
+    is_endless: bool = False
 
     @property
     def content(self) -> bytes:
@@ -94,13 +98,16 @@ def serving() -> Iterator[Wire]:
                 self.close_connection = True
                 return
             self.send_response(answer.status)
-            headers = {"Content-Type": "application/json", "Content-Length": str(len(answer.content))} | answer.headers
+            length = {} if answer.is_endless else {"Content-Length": str(len(answer.content))}
+            headers = {"Content-Type": "application/json"} | length | answer.headers
             for key, value in headers.items():
                 self.send_header(key, value)
             self.end_headers()
             with suppress(ConnectionError):  # a client may have seen enough
                 self.wfile.write(answer.content[: answer.cut_at])
-            self.close_connection = self.close_connection or answer.cut_at is not None
+                while answer.is_endless:
+                    self.wfile.write(bytes(64 * 1024))
+            self.close_connection = self.close_connection or answer.is_endless or answer.cut_at is not None
 
         do_GET = do_POST = do_PUT = do_DELETE = do_PATCH = _handle
 

@@ -59,7 +59,7 @@ def test_two_builds_at_once_do_the_work_once(empty, environment, pythons):
     assert len(paths) == 2
     assert sum(line.startswith("$ uv venv") for line in said) == 1
     assert not list(empty.environments.glob(".tmp-*"))
-    code = "import keelway_runtime, uvicorn"
+    code = "import keelway_runtime.server, httptools"
     subprocess.run([paths[0] / "bin" / "python", "-c", code], check=True, cwd="/")
 
 

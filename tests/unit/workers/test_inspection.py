@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import pickle
+import stat
+import tarfile
 import threading
 import time
+from contextlib import contextmanager, suppress
 
 import numpy
 import psutil
 import pytest
 
-from keelway.contracts.safety import BlobFinding, InspectBlob, SafetyLabel, judged
+from keelway.contracts.safety import MAX_BLOB_FINDINGS, BlobFinding, InspectBlob, SafetyLabel, judged
 from keelway_workers.failures import WorkStopped
 from keelway_workers.inspection.parent import inspections
 from keelway_workers.subtree import Subtree
@@ -136,6 +140,43 @@ def test_an_honest_pickle_has_nothing_to_warn_of():
     assert {finding.severity.value for finding in one.findings} == {"info"}
 
 
+PACKED = {"zip": make.zipped, "tar": make.tarred}
+FILLERS = {f"filler-{number:03}": bytes(range(256)) for number in range(80)}
+
+
+@pytest.mark.parametrize("pack", PACKED.values(), ids=PACKED)
+def test_a_danger_behind_many_harmless_findings_is_told_and_those_left_out_are_counted(pack):
+    archive = pack({**FILLERS, "last.pkl": pickle.dumps(make.Runs("ls"))})
+
+    one, nested = (look({"m": data})["m"] for data in (archive, make.zipped({"inner": archive})))
+
+    assert [finding.detail for finding in one.findings if finding.severity == "danger"] == ["last.pkl: posix.system"]
+    assert [f.detail for f in nested.findings if f.severity == "danger"] == ["inner: last.pkl: posix.system"]
+    for found in (one, nested):
+        assert len(found.findings) == MAX_BLOB_FINDINGS
+        assert (found.findings[-1].code, found.findings[-1].severity.value) == ("more-findings", "info")
+        assert found.findings[-1].detail == "32 more that are not listed: 32 info"
+
+
+def test_of_too_many_dangers_those_left_out_are_counted_as_dangers():
+    dangers = {f"{number}.pkl": pickle.dumps(make.Runs("ls")) for number in range(60)}
+
+    one = look({"m.zip": make.zipped(FILLERS | dangers)})["m.zip"]
+
+    assert {finding.severity.value for finding in one.findings} == {"danger"}
+    assert one.findings[-1].detail == "91 more that are not listed: 11 danger, 80 info"
+
+
+def test_a_tar_that_breaks_off_behind_a_danger_tells_both():
+    member = make.tarred({"m.pkl": pickle.dumps(make.Runs("ls"))})[: 2 * tarfile.BLOCKSIZE]
+    name_of_the_next = tarfile.TarInfo("x" * 200).tobuf(tarfile.PAX_FORMAT)[: 2 * tarfile.BLOCKSIZE]
+
+    one = look({"m.tar": member + name_of_the_next})["m.tar"]
+
+    assert one.kind == "archive"
+    assert codes(one) >= {"dangerous-import", "not-read-whole"}
+
+
 def test_a_name_that_promises_something_else_is_told():
     found = judged([("model.safetensors", "pickle", []), ("model.safetensors", "safetensors", [])])
 
@@ -156,14 +197,125 @@ def test_a_danger_makes_even_an_inert_kind_executable():
     assert judged([]).label is SafetyLabel.EXECUTABLE
 
 
-def test_a_bomb_costs_bounded_memory_and_time():
-    bomb = make.zipped({f"{number}.bin": bytes(100 * 2**20) for number in range(2)})
+BOMBS = {  # what they make of it, and the most MiB that it may take
+    "two-of-100-mib.zip": (lambda: make.zipped({f"{n}.bin": bytes(100 * 2**20) for n in range(2)}), 320),
+    "200000-members.zip": (lambda: make.crowded_zip(200_000), 320),
+    "20000-members.tar": (lambda: make.tarred({f"{n}": b"" for n in range(20_000)}), 120),
+    "200-mib.gz": (lambda: make.zeros_gz(200 * 2**20), 320),
+    "100-mib.tar.gz": (lambda: gzip.compress(make.tarred({"a": bytes(100 * 2**20)})), 320),
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_a_bomb_costs_bounded_memory_and_time(name):
+    make_bomb, most_mib = BOMBS[name]
+    bomb = make_bomb()
     started = time.monotonic()
 
-    one = look({"bomb.zip": bomb})["bomb.zip"]
+    with peak_of_children() as peak:
+        one = look({name: bomb})[name]
 
     assert "not-read-whole" in codes(one)
+    assert label(name, one) is SafetyLabel.EXECUTABLE
+    assert 0 < max(peak) < most_mib * 2**20
     assert time.monotonic() - started < 30
+
+
+@contextmanager
+def peak_of_children():
+    """Grows by the memory of the inspecting children whenever it is looked at."""
+    found, ended = [0], threading.Event()
+
+    def look_again():
+        while not ended.wait(0.01):
+            for child in inspecting_children():
+                with suppress(psutil.Error):
+                    found.append(child.memory_info().rss)
+
+    thread = threading.Thread(target=look_again)
+    thread.start()
+    try:
+        yield found
+    finally:
+        ended.set()
+        thread.join()
+
+
+def test_containers_within_containers_are_opened_only_so_deep():
+    nested = b"a"
+    for _ in range(40):  # as one that unpacks to itself would go on
+        nested = gzip.compress(nested)
+
+    one = look({"m.gz": nested})["m.gz"]
+
+    assert codes(one) == {"too-deep"}
+    assert label("m.gz", one) is SafetyLabel.EXECUTABLE
+
+
+def test_two_members_of_one_name_are_told():
+    one = look({"m.zip": make.zip_of([("m.pkl", pickle.dumps(1)), ("m.pkl", pickle.dumps(2))])})["m.zip"]
+
+    assert "twin-members" in codes(one)
+    assert label("m.zip", one) is SafetyLabel.EXECUTABLE
+
+
+TAR_TRAPS = {
+    "up": {"name": "../canary"},
+    "up-inside": {"name": "a/../../canary"},
+    "absolute": {"name": "/canary"},
+    "symlink": {"type": tarfile.SYMTYPE, "linkname": "/canary"},
+    "symlink-up": {"type": tarfile.SYMTYPE, "linkname": "../canary"},
+    "hardlink": {"type": tarfile.LNKTYPE, "linkname": "/canary"},
+    "character-device": {"type": tarfile.CHRTYPE, "devmajor": 1, "devminor": 5},
+    "block-device": {"type": tarfile.BLKTYPE},
+    "fifo": {"type": tarfile.FIFOTYPE},
+}
+ZIP_TRAPS = {
+    "up": ("../canary", 0),
+    "up-inside": ("a/../../canary", 0),
+    "absolute": ("/canary", 0),
+    "backslashes": ("..\\canary", 0),
+    "drive": ("C:\\canary", 0),
+    "symlink": ("link", stat.S_IFLNK | 0o777),
+}
+
+
+def test_links_devices_and_paths_that_lead_outside_are_told_and_not_followed(tmp_path):
+    canary = tmp_path / "canary"
+    canary.write_text("as it was")
+    here = str(canary)
+    files = {
+        f"{name}.tar": make.tar_of(
+            **{"name": "m", "data": here.encode()} | {key: aim(it, here) for key, it in trap.items()}
+        )
+        for name, trap in TAR_TRAPS.items()
+    }
+    files |= {
+        f"{name}.zip": make.zip_of([(aim(path, here), here.encode(), mode)]) for name, (path, mode) in ZIP_TRAPS.items()
+    }
+
+    found = look(files)
+
+    assert {name for name, one in found.items() if "member-outside" not in codes(one)} == set()
+    assert {name for name, one in found.items() if label(name, one) is not SafetyLabel.EXECUTABLE} == set()
+    assert canary.read_text() == "as it was"
+    assert [entry.name for entry in tmp_path.iterdir()] == ["canary"]
+
+
+def aim(value, canary):
+    return value.replace("/canary", canary) if isinstance(value, str) and value.startswith("/") else value
+
+
+def test_a_link_that_is_written_through_is_not_followed(tmp_path):
+    """The shape of CVE-2025-4517: a link out of the folder, then a member whose path goes through it."""
+    out = tmp_path / "out"
+    out.mkdir()
+    tar = make.tar_of("link", b"", type=tarfile.SYMTYPE, linkname=str(out))[:512] + make.tar_of("link/planted", b"x")
+
+    one = look({"m.tar": tar})["m.tar"]
+
+    assert "member-outside" in codes(one)
+    assert list(out.iterdir()) == []
 
 
 def test_of_a_large_safetensors_file_the_head_and_the_end_are_read():

@@ -130,11 +130,13 @@ def test_killed_again_and_again_while_starting_leaves_one_replica(settings, supe
     supervisor()
     pid = wait_ready(settings)
 
-    assert [found for found in procs.marked("KEELWAY_REPLICA") if _is_ours(found, settings)] == [pid]
+    assert [found for found in procs.marked("KEELWAY_REPLICA") if _is_our_replica(found, settings)] == [pid]
 
 
-def _is_ours(pid: int, settings) -> bool:
-    return procs.environ(pid).get("KEELWAY_NODE_DIR") == str(settings.node_dir)
+def _is_our_replica(pid: int, settings) -> bool:
+    """Whether it is the first process of a replica of this node, and none that it started."""
+    variables = procs.environ(pid)
+    return variables.get("KEELWAY_NODE_DIR") == str(settings.node_dir) and "KEELWAY_FRONT_PID" not in variables
 
 
 def test_a_second_supervisor_names_the_first(settings, supervisor, tmp_path):

@@ -8,6 +8,7 @@ import io
 import json
 import lzma
 import re
+import stat
 import struct
 import tarfile
 import zipfile
@@ -124,6 +125,8 @@ def zip_archive(file: IO[bytes], inspect: Inspect, depth: int) -> Verdict:
     if len(names) != len(members):
         verdict.note(WARNING, "twin-members", "two members of one name: readers differ in which they take")
     for member in members[:MAX_MEMBERS]:
+        if _leads_outside(member.filename) or stat.S_ISLNK(member.external_attr >> 16):
+            verdict.note(DANGER, "member-outside", f"{member.filename}: a link, or a path that leads outside")
         if member.is_dir():
             continue
         data = _member(verdict, archive, member, min(MAX_MEMBER_BYTES, budget))
@@ -136,6 +139,11 @@ def zip_archive(file: IO[bytes], inspect: Inspect, depth: int) -> Verdict:
     if verdict.kind == "npz" and (kinds != {"numpy"} or verdict.findings):
         verdict.kind = "npz-objects"
     return verdict
+
+
+def _leads_outside(path: str) -> bool:
+    parts = path.replace("\\", "/").split("/")
+    return ".." in parts or parts[0] == "" or re.match("[A-Za-z]:", path) is not None
 
 
 def _zip_kind(names: set[str]) -> str:
@@ -213,22 +221,25 @@ def tar_archive(file: IO[bytes], inspect: Inspect, depth: int) -> Verdict:
     """A tar; its members are read where they lie, nothing is unpacked. Raises Unlike."""
     verdict, budget = Verdict("archive"), MAX_TOTAL_BYTES
     try:
-        archive = tarfile.TarFile(fileobj=file)
+        archive = tarfile.TarFile(fileobj=file)  # reads the first header
+    except (tarfile.TarError, OSError, ValueError, EOFError):
+        raise Unlike from None
+    try:
         for count, member in enumerate(archive):
             if count >= MAX_MEMBERS or budget <= 0:
                 verdict.note(WARNING, "not-read-whole", f"the first {count} members were")
                 break
             budget -= _tar_member(verdict, archive, member, min(MAX_MEMBER_BYTES, budget), inspect, depth)
-    except (tarfile.TarError, OSError, ValueError, EOFError):
-        raise Unlike from None
+    except (tarfile.TarError, OSError, ValueError, EOFError) as error:
+        # Others unpack what stands before it: it is still a tar, with all that was found so far.
+        verdict.note(WARNING, "not-read-whole", f"it breaks off: {error}")
     return verdict
 
 
 def _tar_member(
     verdict: Verdict, archive: tarfile.TarFile, member: tarfile.TarInfo, room: int, inspect: Inspect, depth: int
 ) -> int:
-    parts = member.name.split("/")
-    if member.issym() or member.islnk() or member.isdev() or ".." in parts or parts[0] == "":
+    if member.issym() or member.islnk() or member.isdev() or _leads_outside(member.name):
         verdict.note(DANGER, "member-outside", f"{member.name}: a link, a device, or a path that leads outside")
     stream = archive.extractfile(member) if member.isreg() else None
     if stream is None:
