@@ -18,6 +18,7 @@ from pydantic import ValidationError
 from keelway.client import Client
 from keelway.contracts.services import NodeDesired, NodeObserved, NodeRegister
 from keelway.errors import KeelwayError, NotFound
+from keelway_workers.collected import CollectedShipping
 from keelway_workers.environments import sweep_environments
 from keelway_workers.keeper import Keeper
 from keelway_workers.log_shipping import LogShipping
@@ -75,6 +76,7 @@ class Supervisor:
         self._changed = threading.Event()  # something here is different: say so
         self._woken = threading.Event()  # something else is wanted: act
         self._ending = threading.Event()
+        self._collected = CollectedShipping(client, node.name, node.dir, self._ending)
         self._stops_replicas = False
 
     def end(self, *, stop_replicas: bool) -> None:
@@ -100,7 +102,7 @@ class Supervisor:
         self._leave()
 
     def _threads(self) -> list[Callable[[], None]]:
-        threads = [self._hear, self._say, self._ship]
+        threads = [self._hear, self._say, self._ship, self._collected.run]
         if self._settings.gateway_routes_file:
             threads.append(self._keep_routes)
         return threads
@@ -144,7 +146,7 @@ class Supervisor:
                 node=self._node.dir,
                 targets=self._targets,
                 on_change=self._on_change,
-                last_words=self._shipping.last_words,
+                last_words=self._last_words,
             )
         except ValueError as error:
             logger.error("a replica cannot be kept", problem=str(error))
@@ -154,6 +156,10 @@ class Supervisor:
     def _on_change(self) -> None:
         self._changed.set()
         self._woken.set()
+
+    def _last_words(self, name: str) -> None:
+        self._shipping.last_words(name)
+        self._collected.last_files(name)
 
     def _leave(self) -> None:
         keepers = list(self._keepers.values())

@@ -1,4 +1,4 @@
-"""Nodes: registration, what should run, what runs, what it wrote."""
+"""Nodes: registration, what should run, what runs, what it wrote and collected."""
 
 from __future__ import annotations
 
@@ -7,13 +7,15 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Path, Query, Request
 
 from keelway.contracts.access import Role
-from keelway.contracts.base import Page
+from keelway.contracts.base import SHA256, ModelName, Page
+from keelway.contracts.collected import FileName, Identifier
 from keelway.contracts.services import Node, NodeDesired, NodeObserved, NodeRegister, ReplicaLogs
 from keelway_api.auth.dependencies import everywhere
 from keelway_api.bell import Bell
+from keelway_api.blobs.turns import Turns
 from keelway_api.db import Session, SessionFactory
 from keelway_api.nodes import service
-from keelway_api.services import logs, observation
+from keelway_api.services import collected, logs, observation
 
 router = APIRouter(prefix="/nodes", tags=["nodes"])
 workers = Depends(everywhere(Role.WORKER))
@@ -66,3 +68,33 @@ async def observed(name: Name, body: NodeObserved, sessions: SessionFactory, req
 async def append_logs(name: Name, body: ReplicaLogs, session: Session) -> None:
     """For nodes: what the replicas wrote."""
     await logs.append(session, name, body.logs)
+
+
+@router.put(
+    "/{name}/replicas/{replica}/collected/{model}/{version}/{designation}/{file}",
+    status_code=204,
+    dependencies=[workers],
+)
+async def put_collected(
+    name: Name,
+    replica: Annotated[str, Path(max_length=80)],
+    model: ModelName,
+    version: Identifier,
+    designation: Identifier,
+    file: FileName,
+    sha256: Annotated[str, Query(pattern=SHA256)],
+    request: Request,
+    sessions: SessionFactory,
+) -> None:
+    """For nodes: the bytes of a file of rows that a replica collected."""
+    turns: Turns = request.app.state.turns
+    async with turns.one():
+        await collected.receive(
+            sessions,
+            request.app.state.blobs,
+            node=name,
+            replica=replica,
+            place=collected.Place(model, version, designation, file),
+            sha256=sha256,
+            body=turns.watched(request.stream()),
+        )

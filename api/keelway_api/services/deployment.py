@@ -15,6 +15,7 @@ from keelway.contracts.operations import OperationError, OperationKind, Operatio
 from keelway.contracts.services import (
     Activate,
     DeleteSpec,
+    DeploymentConfig,
     DeploySpec,
     ModelFiles,
     PlaceReplicas,
@@ -61,6 +62,7 @@ async def replica_spec(session: AsyncSession, revision: RevisionTable, *, name: 
         models=[await _model_files(session, scope, reference) for reference in revision.models],
         environment=await environments.spec_of(session, revision.environment_version_id),
         generation=generation,
+        collects_data=DeploymentConfig(**owner.deployment_config).collect_model_data,
     )
 
 

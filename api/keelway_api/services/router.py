@@ -1,23 +1,26 @@
-"""Services for people: create, look at, read logs, delete."""
+"""Services for people: create, look at, read logs and collected data, delete."""
 
 from __future__ import annotations
 
+from datetime import date
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import PlainTextResponse, Response
 
 from keelway.contracts.base import SERVICE_NAME, Page
+from keelway.contracts.collected import IDENTIFIER, CollectedDeletion, CollectedFile
 from keelway.contracts.operations import Operation
 from keelway.contracts.services import Revision, Service, ServiceCreate
 from keelway_api import sse
 from keelway_api.auth.dependencies import Deployer, Reader
+from keelway_api.blobs.answers import file_response
 from keelway_api.db import Session, SessionFactory
 from keelway_api.idempotency import Once
 from keelway_api.pagination import Paging
 from keelway_api.preconditions import Precondition
 from keelway_api.query import NameFilter
-from keelway_api.services import logs, queries, service
+from keelway_api.services import collected, logs, queries, service
 
 router = APIRouter(prefix="/workspaces/{workspace}/services", tags=["services"])
 Name = Annotated[str, Path(pattern=SERVICE_NAME, min_length=3, max_length=32)]
@@ -104,3 +107,43 @@ async def show_logs(
         return pieces, False
 
     return sse.stream(request.app.state.bell, f"logs:{row.id}", look)
+
+
+@router.get("/{name}/collected")
+async def list_collected(
+    name: Name,
+    scope: Reader,
+    session: Session,
+    paging: Paging,
+    *,
+    day: Annotated[date | None, Query(description="only files whose first row is of this day (UTC)")] = None,
+    designation: Annotated[str | None, Query(pattern=IDENTIFIER, description="such as inputs or predictions")] = None,
+) -> Page[CollectedFile]:
+    """Files of rows that its replicas collected, by path; also those that a deleted service of this name left."""
+    after, limit = paging.after_text(), paging.limit + 1
+    rows = await collected.list_files(session, scope, name, day=day, designation=designation, after=after, limit=limit)
+    page = paging.page(rows, lambda row: row.path)
+    return Page(items=[collected.contract(row) for row in page.items], next_page_token=page.next_page_token)
+
+
+@router.get("/{name}/collected/{path:path}", response_class=Response)
+async def download_collected(
+    name: Name, path: str, scope: Reader, request: Request, sessions: SessionFactory
+) -> Response:
+    """The bytes of one file; Range and If-None-Match are honoured."""
+    async with sessions() as session:
+        file = await collected.stored_file(session, scope, name, path)
+    return await file_response(request, request.app.state.blobs, file)
+
+
+@router.delete("/{name}/collected")
+async def delete_collected(
+    name: Name,
+    scope: Deployer,
+    request: Request,
+    sessions: SessionFactory,
+    *,
+    until: Annotated[date | None, Query(description="only files of days up to this one (UTC)")] = None,
+) -> CollectedDeletion:
+    """Delete what its replicas collected. To be called again until it is complete."""
+    return await collected.delete_files(sessions, request.app.state.blobs, scope, name, until=until)

@@ -1,8 +1,8 @@
-"""Services, their revisions and replicas, and what replicas wrote."""
+"""Services, their revisions and replicas, and what replicas wrote and collected."""
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -97,3 +97,20 @@ class ReplicaLogTable(Base):
     size_bytes: Mapped[int]
     text: Mapped[str] = mapped_column(Text)
     at: Mapped[Created]
+
+
+class CollectedFileTable(Base):
+    """A file of rows that a replica collected. By the name of its service, which it outlives."""
+
+    __tablename__ = "collected_files"
+    __table_args__ = (UniqueConstraint("workspace_id", "service", "path"),)
+
+    id: Mapped[Id]
+    workspace_id: Mapped[UUID] = mapped_column(ForeignKey("workspaces.id"))
+    service: Mapped[str] = mapped_column(String(32))
+    path: Mapped[str] = mapped_column(String(1024))
+    designation: Mapped[str] = mapped_column(String(64))
+    day: Mapped[date]
+    size_bytes: Mapped[int] = mapped_column(BigInteger)
+    sha256: Mapped[str] = mapped_column(String(64))
+    created_at: Mapped[Created]

@@ -53,6 +53,7 @@ class DeploymentConfig(Request):
 
     compute_type: Literal["process"] = "process"
     num_replicas: Annotated[int, Field(ge=1, le=32)] = 1
+    collect_model_data: bool = Field(default=False, description="keep what the script hands to ModelDataCollector")
 
 
 class ServiceCreate(Request):
@@ -164,6 +165,7 @@ class ReplicaSpec(Answer):
     models: list[ModelFiles]
     environment: EnvironmentSpec
     generation: int
+    collects_data: bool = False
 
 
 class BuildSpec(Answer):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import hashlib
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import httpx2
@@ -11,6 +12,8 @@ from keelway.contracts.services import Node, NodeDesired, NodeObserved, NodeRegi
 from keelway.downloads import download_file
 from keelway.errors import DamagedDownload
 from keelway.resources.base import Resource, dumped, segment
+
+SEND_TIMEOUT_S = 60.0
 
 
 class Nodes(Resource):
@@ -36,11 +39,18 @@ class Nodes(Resource):
         """What a node's replicas wrote since the last time."""
         self._client.request("POST", f"/v1/nodes/{segment(name)}/logs", json=dumped(logs))
 
+    def send_collected(self, name: str, replica: str, parts: Sequence[str], content: bytes) -> None:
+        """A file of rows that a replica collected: its model, version, designation and name, and its bytes."""
+        path = "/".join(["/v1/nodes", *map(segment, (name, "replicas", replica, "collected", *parts))])
+        headers = {"Content-Type": "text/csv"}
+        params = {"sha256": hashlib.sha256(content).hexdigest()}
+        self._client.request("PUT", path, params=params, content=content, headers=headers, timeout_s=SEND_TIMEOUT_S)
+
 
 class Blobs(Resource):
     """`/v1/blobs`."""
 
-    def download(self, sha256: str, to: Path, *, progress: Callable[[int], None] | None = None) -> None:
+    def download(self, sha256: str, to: Path, *, progress: Callable[[int], None] = lambda _: None) -> None:
         """Put a blob's verified bytes at `to`, replacing what is there. DamagedDownload leaves `to` as it was.
 
         `progress` gets the number of bytes of each piece; what it raises ends the download and leaves nothing behind.

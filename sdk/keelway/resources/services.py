@@ -1,23 +1,38 @@
-"""Services: create, wait, score, read logs, delete."""
+"""Services: create, wait, score, read logs and collected data, delete."""
 
 from __future__ import annotations
 
 import json
 import re
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 import httpx2
 
 from keelway.contracts.base import SERVICE_NAME
+from keelway.contracts.collected import CollectedDeletion, CollectedFile
+from keelway.contracts.files import checked_path
 from keelway.contracts.models import ModelVersion
 from keelway.contracts.operations import Operation
 from keelway.contracts.problems import PROBLEMS
 from keelway.contracts.services import DeploymentConfig, InferenceConfig, Service, ServiceCreate
-from keelway.errors import AlreadyExists, InvalidInput, ScoringError, Unreachable, raise_unless_succeeded
+from keelway.downloads import Wanted, download_files
+from keelway.errors import (
+    AlreadyExists,
+    DamagedDownload,
+    InvalidInput,
+    ScoringError,
+    Unreachable,
+    raise_unless_succeeded,
+)
 from keelway.inference import InferenceSource
-from keelway.resources.base import Resource, checked, dumped, parsed, segment
+from keelway.resources.base import SLOW_ANSWER_S, Resource, checked, dumped, parsed, segment
+from keelway.staging import check_below
 from keelway.streams import follow_text
+from keelway.uploads import Progress, Tally
 
 Payload = dict | list | str | bytes
 OnChange = Callable[[Operation], None]
@@ -119,6 +134,56 @@ class Services(Resource):
         """What its replicas printed, in pieces: the last `tail` lines, and with `follow` all that comes."""
         params = {"tail": tail, "follow": "true" if follow else None, "replica": replica}
         return follow_text(self._client, f"{self._path(name)}/logs", params)
+
+    def collected(
+        self, name: str, *, day: date | None = None, designation: str | None = None
+    ) -> Iterator[CollectedFile]:
+        """Files of rows that its replicas collected, by path: all, of a day (UTC), or of a designation."""
+        params = {"day": day.isoformat() if day else None, "designation": designation}
+        return self._pages(CollectedFile, f"{self._path(name)}/collected", params)
+
+    def download_collected(
+        self,
+        name: str,
+        target_dir: str | Path,
+        *,
+        day: date | None = None,
+        designation: str | None = None,
+        progress: Progress | None = None,
+    ) -> list[Path]:
+        """Put collected files, verified, below `target_dir` at their paths, and say where they are.
+
+        What is there and right already is not fetched again: repeated, it brings what is new.
+        """
+        files, target = list(self.collected(name, day=day, designation=designation)), Path(target_dir)
+        target.mkdir(parents=True, exist_ok=True)
+        wanted = [self._wanted(name, file, target) for file in files]
+        tally = Tally("download", sum(file.size_bytes for file in files), progress)
+        with tempfile.TemporaryDirectory(dir=target, prefix=".keelway-") as parts:
+            download_files(self._client, wanted, Path(parts), tally)
+        return [one.to for one in wanted]
+
+    def _wanted(self, name: str, file: CollectedFile, target: Path) -> Wanted:
+        try:
+            path = Path(checked_path(file.path))
+        except ValueError as error:
+            raise DamagedDownload(repr(file.path), f"the server sent a path that is not safe: {error}") from error
+        check_below(target, path)
+        url = "/".join([self._path(name), "collected", *map(segment, path.parts)])
+        return Wanted(url, target / path, file.sha256, file.size_bytes)
+
+    def delete_collected(self, name: str, *, until: date | None = None) -> CollectedDeletion:
+        """Delete what its replicas collected: all, or that of days (UTC) up to `until`."""
+        params = {"until": until.isoformat() if until else None}
+        files = size_bytes = 0
+        while True:
+            path = f"{self._path(name)}/collected"
+            done = parsed(
+                CollectedDeletion, self._client.request("DELETE", path, params=params, timeout_s=SLOW_ANSWER_S)
+            )
+            files, size_bytes = files + done.deleted_files, size_bytes + done.deleted_bytes
+            if done.is_complete:
+                return done.model_copy(update={"deleted_files": files, "deleted_bytes": size_bytes})
 
     def delete(self, name: str) -> Operation:
         """Have it taken down."""
