@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ ASK = (
 )
 
 
+_asking = threading.Lock()
+
+
 @dataclass(frozen=True)
 class Interpreter:
     """A Python that environments can be made from: its full version, its platform, its path outside any venv."""
@@ -39,7 +43,8 @@ class Interpreter:
 
 def find_pythons(setting: str = "") -> list[Interpreter]:
     """The interpreters of this node, our own first, then the newest; `setting` (paths, ':' between) names them all."""
-    return list(_find(setting))
+    with _asking:  # all threads of a start want to know at once: each would ask every interpreter
+        return list(_find(setting))
 
 
 @cache

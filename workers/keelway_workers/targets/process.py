@@ -17,7 +17,9 @@ import structlog
 
 from keelway.contracts.services import ReplicaSpec
 from keelway_workers import procs
+from keelway_workers.collected import SPOOL
 from keelway_workers.environments import BuiltEnvironment
+from keelway_workers.exit_codes import ExitCodes
 from keelway_workers.layout import MODELS, SOURCE, digests, lay_out
 from keelway_workers.node import Node
 from keelway_workers.record import Record, load_record
@@ -39,7 +41,7 @@ class ProcessTarget:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._exit_codes: dict[int, int] = {}
+        self._exit_codes = ExitCodes()
         self._strays: set[Stray] = set()
 
     def prepare(self, spec: ReplicaSpec, subtree: Subtree) -> None:
@@ -134,23 +136,14 @@ class ProcessTarget:
         return procs.kill_marked({MARK_REPLICA: name, MARK_NODE: str(self._node.dir.root)})
 
     def _instance(self, record: Record, pid: int) -> Instance:
-        self._reap(pid)
+        is_alive = procs.is_alive(pid, record.born)  # before: one that ends in between would be dead without a code
         return Instance(
             name=record.name,
             pid=pid,
             url=f"http://{record.host}:{record.port}",
-            is_alive=procs.is_alive(pid, record.born),
-            exit_code=self._exit_codes.get(pid),
+            is_alive=is_alive,
+            exit_code=self._exit_codes.of(pid),
         )
-
-    def _reap(self, pid: int) -> None:
-        """Remember the exit code of a child that ended. One that an earlier supervisor started has another parent."""
-        try:
-            ended, status = os.waitpid(pid, os.WNOHANG)
-        except ChildProcessError:
-            return
-        if ended:
-            self._exit_codes[pid] = os.waitstatus_to_exitcode(status)
 
     def _spawn(self, spec: ReplicaSpec, environment: BuiltEnvironment, app_root: Path, listen_fd: int) -> int:
         variables = replica_environ(spec, environment, app_root, listen_fd, os.environ)
@@ -167,7 +160,7 @@ class ProcessTarget:
                 start_new_session=True,
             )
         resource.prlimit(process.pid, resource.RLIMIT_CORE, (0, 0))
-        self._exit_codes.pop(process.pid, None)
+        self._exit_codes.forget(process.pid)
         process.returncode = 0  # we wait for it by its pid, as for those that an earlier supervisor started
         return process.pid
 
@@ -194,6 +187,8 @@ def replica_environ(
         "KEELWAY_WORKSPACE": spec.workspace,
         "KEELWAY_REVISION": spec.revision,
         "KEELWAY_LISTEN_FD": str(listen_fd),
+        # Beside the app root, which is made anew at each start; empty is off.
+        "KEELWAY_COLLECT_DIR": str(app_root.with_name(SPOOL)) if spec.collects_data else "",
     }
 
 
