@@ -9,6 +9,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ import psycopg
 
 REQUIREMENT = "mlflow==3.17.*"
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "keelway-bench" / "mlflow"
-START_S = 120
+START_S = 300  # the first start makes its tables; on a busy machine that takes minutes
 LOOK_S, BUSY_SHARE = 3.0, 0.1
 SEED = """
 SET LOCAL search_path = mlflow;
@@ -49,10 +50,13 @@ def installed() -> Path | None:
 
 
 class MlflowServer:
-    """`mlflow server` as it comes: its own number of workers, artifacts behind its proxy in a folder."""
+    """`mlflow server` as it comes: its own number of workers, artifacts behind its proxy in a folder or a store."""
 
-    def __init__(self, bin_dir: Path, folder: Path, database_url: str) -> None:
+    def __init__(
+        self, bin_dir: Path, folder: Path, database_url: str, *, artifacts: str = "", env: Mapping[str, str] = {}
+    ) -> None:
         self._bin, self._folder, self._database_url = bin_dir, folder, database_url
+        self._artifacts, self._env = artifacts or str(folder / "mlflow-artifacts"), env
         with socket.create_server(("127.0.0.1", 0)) as free:
             self.port = free.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -69,11 +73,13 @@ class MlflowServer:
         with psycopg.connect(self._database_url.replace("+psycopg", ""), autocommit=True) as connection:
             connection.execute("CREATE SCHEMA mlflow")
         store = f"{self._database_url}&options=-csearch_path%3Dmlflow"
-        artifacts = self._folder / "mlflow-artifacts"
         command = [self._bin / "mlflow", "server", "--backend-store-uri", store, "--port", str(self.port)]
         with (self._folder / "mlflow.log").open("wb") as log:
             self._process = subprocess.Popen(
-                [*command, "--host", "127.0.0.1", "--artifacts-destination", artifacts], stdout=log, stderr=log
+                [*command, "--host", "127.0.0.1", "--artifacts-destination", self._artifacts],
+                env={**os.environ, **self._env},
+                stdout=log,
+                stderr=log,
             )
         ends_at = time.monotonic() + START_S
         while time.monotonic() < ends_at:

@@ -8,20 +8,35 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Row:
-    """One figure: what was measured, how often, and the goal it has, if it has one."""
+    """One figure: what was measured of ours, how often, and the goal it has, if it has one.
+
+    `peers`: the same of others; `ratio`: how many times better ours is.
+    """
 
     what: str
     value: str
     goal: str = ""
+    peers: str = ""
+    ratio: str = ""
+
+
+TITLES = Row("what", "ours", "goal", "peers", "ratio")
+COLUMNS = ("what", "value", "peers", "ratio", "goal")
 
 
 def print_table(rows: Sequence[Row]) -> None:
-    """A table as markdown."""
-    widths = [max(len(getattr(row, name)) for row in rows) for name in ("what", "value", "goal")]
-    header = Row("what", "measured", "goal")
-    for row in (header, Row(*("-" * max(width, 4) for width in widths)), *rows):
-        cells = (row.what, row.value, row.goal)
-        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)) + " |")
+    """A table as markdown, without columns that are empty."""
+    columns = [name for name in COLUMNS if any(getattr(row, name) for row in rows)]
+    widths = [max(len(getattr(row, name)) for row in (TITLES, *rows)) for name in columns]
+    cells = [[getattr(row, name) for name in columns] for row in (TITLES, *rows)]
+    for line in (cells[0], ["-" * width for width in widths], *cells[1:]):
+        print("| " + " | ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) + " |", flush=True)
+
+
+def spread(values: Sequence[float], unit: str, digits: int) -> str:
+    """Median and extremes of several runs."""
+    low, middle, high = (f"{value:.{digits}f}" for value in (min(values), quantile(values, 0.5), max(values)))
+    return f"{middle} {unit} ({low} to {high}, n={len(values)})"
 
 
 def quantile(values: Sequence[float], q: float) -> float:
