@@ -100,7 +100,8 @@ class Application:
         if self._pool.about is None:
             finish(_loading())
             return None
-        head = (request.id, request.method, request.path, request.query, request.headers)
+        headers = request.for_script(is_whole=self._pool.about["needs_headers"])
+        head = (request.id, request.method, request.path, request.query, headers)
         job = Job(head, request.body, finish)
         self._pool.submit(job)
 

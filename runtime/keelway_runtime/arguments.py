@@ -7,8 +7,7 @@ That of @rawhttp stands in keelway_runtime.rawhttp.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any, Callable, Mapping, Protocol
+from typing import Any, Callable, Mapping, NamedTuple, Protocol
 from urllib.parse import parse_qs
 
 import orjson
@@ -17,6 +16,8 @@ from keelway_runtime.conversion import described
 from keelway_runtime.refusal import Refusal
 from keelway_runtime.schema import HEADERS_PARAMETER, DeclaredInput, ServiceSchema
 from keelway_runtime.script import ScriptError, parameters
+
+JSON = "application/json"
 
 
 class Headers(dict):
@@ -33,8 +34,7 @@ class Headers(dict):
         return super().get(name.title(), default)
 
 
-@dataclass(frozen=True)
-class Call:
+class Call(NamedTuple):
     """One scoring request, read completely. Header names are in lower case."""
 
     method: str
@@ -45,7 +45,9 @@ class Call:
 
 
 class Arguments(Protocol):
-    """A way to call run()."""
+    """A way to call run(). `needs_headers`: others than the content type."""
+
+    needs_headers: bool
 
     def bind(self, call: Call) -> dict[str, Any]:
         """Keyword arguments for run(). Raises Refusal when the request does not fit."""
@@ -69,12 +71,12 @@ class RawArguments:
             found = ", ".join(required) or "none"
             raise ScriptError(f"run() without @input_schema or type hints takes one argument; it has {found}")
         self._name = names[0].name
-        self._wants_headers = len(names) < len(parameters(run))
+        self.needs_headers = self._passes_headers = len(names) < len(parameters(run))
 
     def bind(self, call: Call) -> dict[str, Any]:
         """The body whatever its content type says, so that a form is never emptied."""
         bound: dict[str, Any] = {self._name: self._given(call)}
-        if self._wants_headers:
+        if self._passes_headers:
             bound[HEADERS_PARAMETER] = headers_of(call)
         return bound
 
@@ -99,7 +101,7 @@ class DeclaredArguments:
 
     def __init__(self, run: Callable[..., Any], inputs: Mapping[str, DeclaredInput]) -> None:
         self._parameters = [parameter for parameter in parameters(run) if parameter.name != HEADERS_PARAMETER]
-        self._wants_headers = len(self._parameters) < len(parameters(run))
+        self.needs_headers = len(self._parameters) < len(parameters(run))
         self._inputs = inputs
         unknown = set(inputs) - {parameter.name for parameter in self._parameters}
         if unknown:
@@ -117,7 +119,7 @@ class DeclaredArguments:
             elif not self._is_optional(parameter.name):
                 # inference_schema looks for a value to convert, and fails where only a default is.
                 bound[parameter.name] = parameter.default
-        if self._wants_headers:
+        if self.needs_headers:
             bound[HEADERS_PARAMETER] = headers_of(call)
         return bound
 
@@ -130,9 +132,9 @@ class DeclaredArguments:
 
 def json_object(call: Call) -> dict[str, Any]:
     """The body as a JSON object. Raises Refusal 415 for another content type, 400 for anything else."""
-    content_type = call.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if content_type != "application/json" and not content_type.endswith("+json"):
-        wanted = "send the header Content-Type: application/json"
+    content_type = call.headers.get("content-type", JSON)
+    if content_type != JSON and not _is_json(content_type):
+        wanted = f"send the header Content-Type: {JSON}"
         raise Refusal(415, f"This service takes JSON: {wanted}, not {content_type[:100]}")
     if not call.body:
         raise Refusal(400, "The body is empty: expected a JSON object")
@@ -140,6 +142,11 @@ def json_object(call: Call) -> dict[str, Any]:
     if not isinstance(value, dict):
         raise Refusal(400, f"$: expected an object with a member for each parameter, got {described(value)}")
     return value
+
+
+def _is_json(content_type: str) -> bool:
+    kind = content_type.partition(";")[0].strip().lower()
+    return kind == JSON or kind.endswith("+json")
 
 
 def query_parameters(query: bytes) -> dict[str, Any]:

@@ -6,10 +6,12 @@ Everything a caller can make grow or last has a bound here: headers, framing, bo
 from __future__ import annotations
 
 import asyncio
+import itertools
 import random
 import time
 from collections import deque
 from email.utils import formatdate
+from functools import lru_cache
 from http import HTTPStatus
 from typing import Any, Callable, Protocol
 from urllib.parse import unquote
@@ -35,6 +37,9 @@ ID_HEADERS = (b"x-request-id", b"x-ms-client-request-id")
 FRAMING = (b"transfer-encoding", b"content-length")
 AS_POST = b"POST / HTTP/1.1\r\nconnection: close\r\n%b: %b\r\n\r\n"
 NO_BODY = {204, 304}
+ADDRESSES = 256
+_PROCESS = "{:08x}-{:04x}-{:04x}-{:04x}-".format(*map(random.getrandbits, (32, 16, 16, 16)))
+_requests = itertools.count()
 STATUS = {status.value: f"HTTP/1.1 {status.value} {status.phrase}\r\n".encode() for status in HTTPStatus}
 
 
@@ -66,6 +71,13 @@ class Request:
         """A header's value."""
         value = self.headers.get(name.encode())
         return default if value is None else value.decode("latin-1")
+
+    def for_script(self, *, is_whole: bool) -> dict[str, str]:
+        """The headers as text: all, or the content type alone, which most scripts need no more than."""
+        if is_whole:
+            return {name.decode("latin-1"): value.decode("latin-1") for name, value in self.headers.items()}
+        kind = self.headers.get(b"content-type")
+        return {} if kind is None else {"content-type": kind.decode("latin-1")}
 
     def take_ids(self) -> str | None:
         """Find the ids that the caller gave; the name of one that is too long to log and echo."""
@@ -232,6 +244,8 @@ class Connection(asyncio.Protocol):
         self._waiting.clear()
         if self._forget:
             self._forget()
+        self._parser = self._incoming = self._current = self._forget = None  # no cycles, which keep bodies for long
+        self._chunks = []
 
     def pause_writing(self) -> None:
         """The caller reads slower than we write: until it has read, nothing more is answered or read from it."""
@@ -281,9 +295,10 @@ class Connection(asyncio.Protocol):
         request, self._has_head = self._incoming, True
         assert request is not None
         self._body_began = time.monotonic()
-        is_old = self._parser.get_http_version() == "1.0"  # callers that know neither kept connections nor 100
+        version = self._parser.get_http_version()
+        is_old = version == "1.0"  # callers that know neither kept connections nor 100
         request.keep_alive = self._parser.should_keep_alive() and not is_old and not self._parser.should_upgrade()
-        wrong = self._read_head(request)
+        wrong = self._read_head(request, version)
         request.refused = wrong or self._service.early(request) or self._too_large(request)
         expects = request.headers.get(b"expect", b"").lower() == b"100-continue" and not is_old
         if request.refused is None:
@@ -323,20 +338,17 @@ class Connection(asyncio.Protocol):
 
     # --- reading
 
-    def _read_head(self, request: Request) -> Reply | None:
+    def _read_head(self, request: Request, version: str) -> Reply | None:
         request.method = self._parser.get_method().decode("latin-1")
         too_long = request.take_ids()
         try:
-            url = httptools.parse_url(self._target)
+            request.path, request.query = _address(self._target)
         except httptools.HttpParserInvalidURLError:
             return refusal(400, "The request's address cannot be read")
-        path = (url.path or b"/").decode("latin-1")
-        request.path = unquote(path) if "%" in path else path
-        request.query = url.query or b""
-        if self._parser.get_http_version() not in ("1.1", "1.0"):
+        if version not in ("1.1", "1.0"):
             return refusal(505, "This server speaks HTTP/1.1")
         host = request.headers.get(b"host")
-        if b"," in (host or b"") or (host is None and self._parser.get_http_version() == "1.1"):
+        if b"," in (host or b"") or (host is None and version == "1.1"):
             return refusal(400, "There must be one header Host")
         if request.headers.get(b"transfer-encoding", b"chunked").lower() != b"chunked":
             return refusal(501, "Of all transfer codings, this server reads only chunked")
@@ -500,10 +512,17 @@ def _too_large(limit: int) -> Reply:
     return refusal(413, f"The body exceeds {limit} bytes")
 
 
+@lru_cache(ADDRESSES)
+def _address(target: bytes) -> tuple[str, bytes]:
+    """Path and query. Raises HttpParserInvalidURLError."""
+    url = httptools.parse_url(target)
+    path = (url.path or b"/").decode("latin-1")
+    return unquote(path) if "%" in path else path, url.query or b""
+
+
 def _new_id() -> str:
-    """An id in the form of a UUID; no secret, so that a quick generator will do."""
-    digits = f"{random.getrandbits(128):032x}"
-    return f"{digits[:8]}-{digits[8:12]}-{digits[12:16]}-{digits[16:20]}-{digits[20:]}"
+    """An id in the form of a UUID, which nobody gave before; it is no secret."""
+    return f"{_PROCESS}{next(_requests):012x}"
 
 
 def _has_body(request: Request) -> bool:

@@ -26,7 +26,7 @@ from keelway_runtime.messages import (
     Reply,
     refusal,
     replies_in,
-    request_frame,
+    request_frames,
 )
 from keelway_runtime.settings import Settings
 
@@ -239,7 +239,7 @@ class Worker(asyncio.Protocol):
         self._window = self._at_once = self._spare = 0
         self._sent = 0
         self._buffer = bytearray()
-        self._outgoing: list[bytes] = []
+        self._outgoing: list[tuple[Any, ...]] = []
         self._process: asyncio.SubprocessTransport | None = None
         self._transport: Any = None
         self._rest: socket.socket | None = None  # the same socket, whatever becomes of the transport
@@ -294,7 +294,7 @@ class Worker(asyncio.Protocol):
         self.jobs[job.number] = job
         if not self._outgoing:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._outgoing += request_frame(job.number, job.head, job.body)
+        self._outgoing.append((job.number, *job.head, job.body))
 
     def let_go(self) -> None:
         """Nothing more will come: it ends once it has read that."""
@@ -378,7 +378,7 @@ class Worker(asyncio.Protocol):
     def _flush(self) -> None:
         outgoing, self._outgoing = self._outgoing, []
         if self._transport is not None:
-            self._transport.writelines(outgoing)
+            self._transport.writelines(request_frames(outgoing))
 
     def _heard(self, reply: Reply) -> None:
         if reply.number != ABOUT_ITSELF:

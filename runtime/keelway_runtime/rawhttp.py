@@ -55,6 +55,7 @@ class RequestArguments(RawArguments):
 
     def __init__(self, run: Callable[..., Any]) -> None:
         super().__init__(run)
+        self.needs_headers = True
         self._request = _flask_request if _is_asked_of_flask() else AMLRequest
 
     def _given(self, call: Call) -> Any:

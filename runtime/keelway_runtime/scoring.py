@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass, field
-from typing import Any, Callable, Mapping
+from types import MappingProxyType
+from typing import Any, Callable, Mapping, NamedTuple
 
 from keelway_runtime import log
 from keelway_runtime.arguments import Call, arguments_for
@@ -15,11 +15,11 @@ from keelway_runtime.refusal import Refusal
 from keelway_runtime.schema import ServiceSchema, decorated_schema
 from keelway_runtime.script import Script, ScriptError
 
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 RUN_FAILED = "The entry script failed on this request. The service's log has the traceback under this request id."
 
 
-@dataclass(frozen=True)
-class Answer:
+class Answer(NamedTuple):
     """What the caller gets. `run_ms` is None when run() was not called.
 
     A header may come several times: send what headers.items() gives.
@@ -28,14 +28,14 @@ class Answer:
     status: int
     body: bytes
     content_type: str = "application/json"
-    headers: Mapping[str, str] | ResponseHeaders = field(default_factory=dict)
+    headers: Mapping[str, str] | ResponseHeaders = NO_HEADERS
     run_ms: float | None = None
     has_run_failed: bool = False
 
 
 def error_answer(status: int, message: str, headers: Mapping[str, str] | None = None) -> Answer:
     """An error in the one form all errors have."""
-    return Answer(status, encode({"status_code": status, "message": message}), headers=headers or {})
+    return Answer(status, encode({"status_code": status, "message": message}), headers=headers or NO_HEADERS)
 
 
 class Scorer:

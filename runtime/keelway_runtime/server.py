@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import os
 import resource
 import signal
@@ -22,6 +23,7 @@ from keelway_runtime.settings import Settings, SettingsError
 BACKLOG = 2048
 SWEEP_S = 1.0
 POLL_S = 0.02
+NEW_OBJECTS = 50_000  # before the collector looks at them
 
 
 def serve(settings: Settings) -> NoReturn:
@@ -35,6 +37,7 @@ def serve(settings: Settings) -> NoReturn:
     _take_turns()
     _allow_connections()
     server = Server(settings, access)
+    _collect_seldom()
     loop = _new_event_loop()
     asyncio.set_event_loop(loop)
     code = loop.run_until_complete(server.run(listener))
@@ -117,6 +120,13 @@ def _allow_connections() -> None:
     if soft != hard:
         with contextlib.suppress(OSError, ValueError):
             resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+def _collect_seldom() -> None:
+    """Look for garbage in cycles seldom: requests make thousands of objects and, but for a few of them, no cycles."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(NEW_OBJECTS)
 
 
 def _take_turns() -> None:

@@ -11,6 +11,7 @@ import atexit
 import contextlib
 import ctypes
 import faulthandler
+import gc
 import mmap
 import os
 import select
@@ -20,7 +21,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Mapping, NoReturn
 
 import orjson
 
@@ -38,6 +39,7 @@ from keelway_runtime.messages import (
     reply_frame,
     requests_in,
 )
+from keelway_runtime.rawhttp import ResponseHeaders
 from keelway_runtime.scoring import Answer, Scorer, error_answer
 from keelway_runtime.script import ScriptError, entry_path, load_entry, prepare_process
 from keelway_runtime.settings import Settings
@@ -126,6 +128,7 @@ class Worker:
             "script": self._settings.no_code or str(entry_path(self._settings)),
             "schema": {"input": schema.input, "output": schema.output, "versions": list(schema.versions)},
             "is_raw": self._scorer.is_raw,
+            "needs_headers": self._scorer.arguments.needs_headers,
             "at_once": max(asked, ASYNC_AT_ONCE) if self._scorer.is_async and asked == 1 else asked,
             "batch": 2 * self._batcher.max_size if self._batcher else 0,
         }
@@ -206,7 +209,7 @@ class Worker:
         return self._scorer.score(_call(asked))
 
     def _reply(self, asked: Asked, answer: Answer) -> Reply:
-        headers = "".join(f"{name}: {value}\r\n" for name, value in answer.headers.items()).encode("latin-1")
+        headers = _lines(answer.headers) if answer.headers else b""
         limit = self._settings.max_answer_bytes
         if len(answer.body) > limit or len(headers) > HEADERS_MAX:
             log.event("answer too large", size_bytes=len(answer.body), headers_bytes=len(headers))
@@ -225,9 +228,12 @@ class Worker:
         self._channel.tell(_about_itself(DROPPED, body))
 
 
+def _lines(headers: Mapping[str, str] | ResponseHeaders) -> bytes:
+    return "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1")
+
+
 def _call(asked: Asked) -> Call:
-    headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in asked.headers.items()}
-    return Call(asked.method, asked.query, headers, asked.body, asked.path)
+    return Call(asked.method, asked.query, asked.headers, asked.body, asked.path)
 
 
 def _about_itself(kind: int, body: bytes) -> Reply:
@@ -248,6 +254,8 @@ def main() -> NoReturn:
     started = time.perf_counter()
     worker = _loaded(channel, settings)
     about = worker.about(round((time.perf_counter() - started) * 1000))
+    gc.collect()
+    gc.freeze()  # what was loaded stays: looking through it for garbage would hold up requests
     channel.tell(_about_itself(READY, orjson.dumps(about, default=str)))
     with contextlib.suppress(EOFError, OSError):
         worker.run()
