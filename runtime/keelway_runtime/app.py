@@ -102,7 +102,7 @@ class Application:
             return None
         headers = request.for_script(is_whole=self._pool.about["needs_headers"])
         head = (request.id, request.method, request.path, request.query, headers)
-        job = Job(head, request.body, finish)
+        job = Job(head, request.pieces, finish)
         self._pool.submit(job)
 
         def forget() -> None:

@@ -9,6 +9,7 @@ import asyncio
 import itertools
 import random
 import time
+import traceback
 from collections import deque
 from email.utils import formatdate
 from functools import lru_cache
@@ -18,18 +19,22 @@ from urllib.parse import unquote
 
 import httptools
 
+from keelway_runtime import log
 from keelway_runtime.messages import Reply, refusal
 
 HEAD_BYTES, HEAD_COUNT, TARGET_BYTES = 32 * 1024, 100, 8 * 1024
 FRAMING_BYTES = 64 * 1024  # of chunk sizes, extensions and trailers, beyond the body's own size
 SMALL_BODY = 64 * 1024  # read to its end though the request is refused, to keep the connection
 LARGE_BODY = 64 * 1024
+SMALL_PIECE = 4096
+READ_BYTES = 256 * 1024
 HELD_BYTES = 256 * 1024 * 1024  # of bodies that are read or scored, of all connections
 PIPELINE = 8
 HEAD_S, BODY_S, BYTES_PER_S = 10.0, 30.0, 4096
 # Longer than a gateway keeps idle connections (Traefik: 90 s), so that never both sides act at once.
 KEEP_ALIVE_S = 120.0
 WRITE_S = 60.0
+BUG = "The server failed on this request. Its log has the traceback."
 RETRY = "retry-after: 1\r\n"
 DRAIN_S = 1.0
 ID_LENGTH_MAX = 100
@@ -47,7 +52,6 @@ class Request:
     """One request. Headers by lower-case name, as bytes; repeated ones joined by a comma (RFC 9110, 5.3)."""
 
     __slots__ = (
-        "body",
         "client_id",
         "headers",
         "id",
@@ -55,13 +59,15 @@ class Request:
         "keep_alive",
         "method",
         "path",
+        "pieces",
         "query",
         "refused",
     )
 
     def __init__(self) -> None:
         self.method = self.path = self.id = self.client_id = ""
-        self.query = self.body = b""
+        self.query = b""
+        self.pieces: list[bytes] = []  # of the body, as they came
         self.headers: dict[bytes, bytes] = {}
         self.keep_alive = False
         self.is_complete = False
@@ -71,6 +77,18 @@ class Request:
         """A header's value."""
         value = self.headers.get(name.encode())
         return default if value is None else value.decode("latin-1")
+
+    @property
+    def body_bytes(self) -> int:
+        """Size of the body."""
+        return sum(map(len, self.pieces))
+
+    def keep(self, data: bytes) -> None:
+        """Take a piece of the body; small ones are put together, as each takes more memory than it holds."""
+        if self.pieces and len(self.pieces[-1]) < SMALL_PIECE:
+            self.pieces[-1] += data
+        else:
+            self.pieces.append(data)
 
     def for_script(self, *, is_whole: bool) -> dict[str, str]:
         """The headers as text: all, or the content type alone, which most scripts need no more than."""
@@ -116,6 +134,7 @@ class Connections:
         self.max_body_bytes, self.held_bytes = max_body_bytes, 0
         self.max_held_bytes = HELD_BYTES + 2 * max_body_bytes
         self.is_closing = False
+        self.buffer = memoryview(bytearray(READ_BYTES))
         self._max = max_connections
         self._open: dict[Connection, None] = {}  # in the order in which they came
         self.date = b""
@@ -161,7 +180,7 @@ class Connections:
             connection.abort()
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """One caller. Requests are answered in their order; those that come before that wait."""
 
     def __init__(self, connections: Connections) -> None:
@@ -173,7 +192,6 @@ class Connection(asyncio.Protocol):
         self._incoming: Request | None = None
         self._target = b""
         self._has_head = False
-        self._chunks: list[bytes] = []
         self._body_bytes = 0
         self._message_bytes = 0
         self._head_bytes = 0
@@ -207,8 +225,15 @@ class Connection(asyncio.Protocol):
             self._write(_unread(), refusal(503, "The service has too many connections", RETRY), is_last=True)
             transport.close()
 
-    def data_received(self, data: bytes) -> None:
+    def get_buffer(self, sizehint: int) -> memoryview:
+        """Where bytes are read to: one place for all connections, as what comes is looked at before more is read."""
+        return self._all.buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
         """Bytes of one request or of several."""
+        self._read(self._all.buffer[:nbytes])
+
+    def _read(self, data: memoryview) -> None:
         if self._is_deaf:
             return
         self._message_bytes += len(data)
@@ -216,6 +241,9 @@ class Connection(asyncio.Protocol):
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
             self._go_on_without_upgrade(data[upgrade.args[0] :])
+            return
+        except httptools.HttpParserCallbackError as error:
+            self._end_with_bug(error.__context__ or error)
             return
         except httptools.HttpParserError as error:
             self._end_with(refusal(400, f"This is not HTTP: {_reason(error)}"))
@@ -245,7 +273,6 @@ class Connection(asyncio.Protocol):
         if self._forget:
             self._forget()
         self._parser = self._incoming = self._current = self._forget = None  # no cycles, which keep bodies for long
-        self._chunks = []
 
     def pause_writing(self) -> None:
         """The caller reads slower than we write: until it has read, nothing more is answered or read from it."""
@@ -266,7 +293,7 @@ class Connection(asyncio.Protocol):
             self._is_deaf = True
             return
         self._incoming = Request()
-        self._target, self._chunks, self._has_head = b"", [], False
+        self._target, self._has_head = b"", False
         self._body_bytes = self._head_bytes = self._head_count = 0
         if self._current is None:
             self.deadline = time.monotonic() + HEAD_S
@@ -314,7 +341,7 @@ class Connection(asyncio.Protocol):
         self._body_bytes += len(data)
         if self._incoming.refused is not None:
             return
-        self._chunks.append(data)
+        self._incoming.keep(data)
         self._hold(len(data))
         if self._body_bytes > self._all.max_body_bytes:
             self._incoming.refused = _too_large(self._all.max_body_bytes)
@@ -323,6 +350,7 @@ class Connection(asyncio.Protocol):
         else:
             return
         self._hold(-self._body_bytes)
+        self._incoming.pieces = []
         self._refuse_unread(self._incoming)
 
     def on_message_complete(self) -> None:
@@ -330,9 +358,8 @@ class Connection(asyncio.Protocol):
         if self._is_deaf or request is None or (self._parser.should_upgrade() and _has_body(request)):
             return  # the parser leaves the body of a request that asks for another protocol
         self._incoming = None
-        request.body = self._chunks[0] if len(self._chunks) == 1 else b"".join(self._chunks)
         request.is_complete = True
-        self._chunks, self._has_head = [], False
+        self._has_head = False
         self._message_bytes = self._head_bytes = 0
         self._accept(request)
 
@@ -371,11 +398,10 @@ class Connection(asyncio.Protocol):
         """
         self._is_deaf = True
         self._incoming = None
-        self._chunks = []
         request.keep_alive = False
         self._accept(request)
 
-    def _go_on_without_upgrade(self, rest: bytes) -> None:
+    def _go_on_without_upgrade(self, rest: memoryview) -> None:
         """Answer as if no other protocol had been asked for, as some clients do in every request, and then close."""
         request, self._is_deaf = self._incoming, True
         if request is None:
@@ -385,7 +411,7 @@ class Connection(asyncio.Protocol):
         self._parser.feed_data(AS_POST % (framing, request.headers[framing]))
         self._is_deaf = False
         self._message_bytes -= len(rest)
-        self.data_received(rest)
+        self._read(rest)
 
     def _hold(self, size: int) -> None:
         self._held_bytes += size
@@ -407,6 +433,19 @@ class Connection(asyncio.Protocol):
         if self._fault is None and not self._is_deaf:
             self._is_deaf, self._fault, self._incoming = True, fault, None
             self._answer_waiting()
+
+    def _end_with_bug(self, error: BaseException) -> None:
+        """An error of ours: no caller's fault, and whatever waits here is not to be trusted any more."""
+        log.event(
+            "bug",
+            error=type(error).__name__,
+            traceback="".join(traceback.format_exception(type(error), error, error.__traceback__)),
+        )
+        self._current, self._is_answering = None, False
+        self._waiting.clear()
+        self._end_with(refusal(500, BUG))
+        if self._fault is None:
+            self.abort()
 
     # --- answering
 
@@ -440,7 +479,7 @@ class Connection(asyncio.Protocol):
         if self._transport is None or self._current is not request:
             return
         self._current = self._forget = None
-        self._hold(-len(request.body))
+        self._hold(-request.body_bytes)
         is_last = not request.keep_alive or self._all.is_closing or (self._is_closing and not self._waiting)
         self._write(request, answer, is_last=is_last)
         if is_last:

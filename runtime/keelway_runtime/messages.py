@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import marshal
 import struct
-from typing import Any, Iterable, Iterator, NamedTuple
+from typing import Any, Callable, Iterable, Iterator, NamedTuple
 
 import orjson
 
@@ -62,47 +62,34 @@ def refusal(status: int, message: str, headers: str = "", *, has_run_failed: boo
 
 
 def request_frames(asked: Iterable[tuple[Any, ...]]) -> list[bytes]:
-    """The bytes of requests, each a tuple as Asked: many in one frame, but a large body is not copied into it."""
-    pieces: list[bytes] = []
+    """The bytes of requests, each a tuple as Asked but with its body in pieces.
+
+    Many go in one frame; a large body comes behind its frame, so that it is not copied.
+    """
+    found: list[bytes] = []
     together: list[tuple[Any, ...]] = []
-    for request in asked:
-        body = request[-1]
-        if len(body) < LARGE_BODY:
-            together.append(request)
+    for *head, pieces in asked:
+        size = sum(map(len, pieces))
+        if size < LARGE_BODY:
+            together.append((*head, pieces[0] if len(pieces) == 1 else b"".join(pieces)))
         else:
-            pieces += _request_frame([*together, (*request[:-1], b"")], body)
+            found += _frame([*together, (*head, b"")], size), *pieces
             together = []
-    return [*pieces, *_request_frame(together)] if together else pieces
+    return [*found, _frame(together)] if together else found
 
 
-def _request_frame(requests: list[tuple[Any, ...]], last_body: bytes = b"") -> tuple[bytes, bytes]:
+def _frame(requests: list[tuple[Any, ...]], last_body_size: int = 0) -> bytes:
     packed = marshal.dumps(requests)
-    return REQUESTS.pack(len(packed), len(last_body)) + packed, last_body
+    return REQUESTS.pack(len(packed), last_body_size) + packed
 
 
-def requests_in(buffer: bytearray) -> Iterator[Asked]:
-    """Take all complete requests off the buffer's front."""
-    start, size = 0, len(buffer)
-    with memoryview(buffer) as view:
-        while size - start >= REQUESTS.size:
-            head_size, body_size = REQUESTS.unpack_from(buffer, start)
-            head = start + REQUESTS.size
-            body = head + head_size
-            if size < body + body_size:
-                break
-            start = body + body_size
-            requests = marshal.loads(view[head:body])  # noqa: S302 - the front wrote it
-            if body_size:
-                requests[-1] = (*requests[-1][:-1], bytes(view[body:start]))
-            yield from map(Asked._make, requests)
-    del buffer[:start]
-
-
-def missing(buffer: bytearray) -> int:
-    """How many bytes of the first frame in the buffer have not come yet; 0 when that is not known."""
-    if len(buffer) < REQUESTS.size:
-        return 0
-    return max(0, REQUESTS.size + sum(REQUESTS.unpack_from(buffer)) - len(buffer))
+def read_requests(read: Callable[[int], bytes], start: bytes = b"") -> list[Asked]:
+    """The requests of one frame; `read` gives exactly so many bytes, `start` is what was read of it already."""
+    size, body_size = REQUESTS.unpack(start + read(REQUESTS.size - len(start)))
+    requests = marshal.loads(read(size))  # noqa: S302 - the front wrote it
+    if body_size:
+        requests[-1] = (*requests[-1][:-1], read(body_size))
+    return list(map(Asked._make, requests))
 
 
 def reply_frame(reply: Reply) -> bytes:

@@ -46,10 +46,10 @@ WAITED = "The service is busy: the request waited for more than {} ms"
 class Job:
     """One request on its way through a worker. `respond` is called once, unless nobody wants the answer any more."""
 
-    __slots__ = ("began_at", "body", "head", "is_timed_out", "number", "queued_at", "respond")
+    __slots__ = ("began_at", "head", "is_timed_out", "number", "pieces", "queued_at", "respond")
 
-    def __init__(self, head: tuple[Any, ...], body: bytes, respond: Callable[[Reply], None]) -> None:
-        self.head, self.body = head, body
+    def __init__(self, head: tuple[Any, ...], pieces: list[bytes], respond: Callable[[Reply], None]) -> None:
+        self.head, self.pieces = head, pieces
         self.respond: Callable[[Reply], None] | None = respond
         self.queued_at = time.monotonic()
         self.number = 0
@@ -64,7 +64,7 @@ class Job:
 
     def forget(self) -> bool:
         """Nobody waits for it any more; whether anybody had. It is not scored if it has not begun."""
-        was_wanted, self.respond, self.body = self.respond is not None, None, b""
+        was_wanted, self.respond, self.pieces = self.respond is not None, None, []
         return was_wanted
 
     def refuse(self, status: int, message: str) -> None:
@@ -294,7 +294,7 @@ class Worker(asyncio.Protocol):
         self.jobs[job.number] = job
         if not self._outgoing:
             asyncio.get_running_loop().call_soon(self._flush)
-        self._outgoing.append((job.number, *job.head, job.body))
+        self._outgoing.append((job.number, *job.head, job.pieces))
 
     def let_go(self) -> None:
         """Nothing more will come: it ends once it has read that."""

@@ -16,6 +16,7 @@ from typing import Any, Callable, Iterator
 
 from keelway_runtime.conversion import Misfit, as_it_came, convert
 from keelway_runtime.refusal import BadInput
+from keelway_runtime.script import parameters
 
 HEADERS_PARAMETER = "request_headers"
 _ALL_VERSIONS = ("2.0", "3.0", "3.1")
@@ -45,12 +46,16 @@ class DeclaredInput:
 
 @dataclass(frozen=True)
 class ServiceSchema:
-    """What a service takes and gives, as Swagger 2 schemas, each with its example."""
+    """What a service takes and gives, as Swagger 2 schemas, each with its example.
+
+    `required`: members that the input's schema does not name as such, as documents of the old system never did.
+    """
 
     input: dict[str, Any] = field(default_factory=lambda: {"type": "object", "example": {}})
     output: dict[str, Any] = field(default_factory=lambda: {"type": "object", "example": {}})
     versions: tuple[str, ...] = _ALL_VERSIONS
     inputs: dict[str, DeclaredInput] = field(default_factory=dict)
+    required: tuple[str, ...] = ()
     is_input_declared: bool = False
     is_body_bytes: bool = False
 
@@ -65,13 +70,22 @@ def decorated_schema(run: Callable[..., Any]) -> ServiceSchema | None:
     is_input_declared = "properties" in declared_input
     declared_output = library.get_output_schema(function)
     free = ServiceSchema()
+    inputs = dict(_declared_inputs(run))
     return ServiceSchema(
         input=_plain(_without_headers(declared_input)) if is_input_declared else free.input,
         output=_plain(declared_output) if "example" in declared_output else free.output,
         versions=tuple(library.get_supported_versions(function)),
-        inputs=dict(_declared_inputs(run)),
+        inputs=inputs,
+        required=tuple(_required(run, inputs)) if is_input_declared else (),
         is_input_declared=is_input_declared,
     )
+
+
+def _required(run: Callable[..., Any], inputs: dict[str, DeclaredInput]) -> Iterator[str]:
+    for parameter in parameters(run):
+        is_optional = parameter.name in inputs and inputs[parameter.name].is_optional
+        if parameter.default is parameter.empty and parameter.name != HEADERS_PARAMETER and not is_optional:
+            yield parameter.name
 
 
 def _without_headers(schema: dict[str, Any]) -> dict[str, Any]:

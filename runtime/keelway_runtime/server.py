@@ -13,7 +13,7 @@ import sys
 import time
 from typing import NoReturn
 
-from keelway_runtime import log
+from keelway_runtime import log, memory
 from keelway_runtime.access import Access
 from keelway_runtime.app import Application
 from keelway_runtime.http import Connections
@@ -37,6 +37,7 @@ def serve(settings: Settings) -> NoReturn:
     _take_turns()
     _allow_connections()
     server = Server(settings, access)
+    memory.reuse()
     _collect_seldom()
     loop = _new_event_loop()
     asyncio.set_event_loop(loop)

@@ -116,11 +116,7 @@ def _swagger_2(schema: dict[str, Any], service: str, address: dict[str, str]) ->
                 }
             },
         },
-        "definitions": {
-            "ServiceInput": schema["input"],
-            "ServiceOutput": schema["output"],
-            "ErrorResponse": ERROR_RESPONSE,
-        },
+        "definitions": _schemas(schema),
     }
 
 
@@ -131,6 +127,8 @@ def _openapi_3(schema: dict[str, Any], service: str, address: dict[str, str], ve
     failed = {"description": FAILED, "content": content("ErrorResponse")}
     healthy = {"description": HEALTHY, "content": {"text/plain": {"schema": {"type": "string"}, "example": "Healthy"}}}
     origin = f"{address['scheme']}://{address['host']}" if address["host"] else ""
+    # The documents of the old system, in version 2.0, never had it.
+    required = {"required": schema["required"]} if schema["required"] else {}
     return {
         "openapi": version,
         "info": _info(service),
@@ -158,10 +156,6 @@ def _openapi_3(schema: dict[str, Any], service: str, address: dict[str, str], ve
         },
         "components": {
             "securitySchemes": {"Bearer": {"type": "http", "scheme": "bearer", "description": KEY}},
-            "schemas": {
-                "ServiceInput": schema["input"],
-                "ServiceOutput": schema["output"],
-                "ErrorResponse": ERROR_RESPONSE,
-            },
+            "schemas": {**_schemas(schema), "ServiceInput": {**required, **schema["input"]}},
         },
     }

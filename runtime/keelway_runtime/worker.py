@@ -25,7 +25,7 @@ from typing import Any, Mapping, NoReturn
 
 import orjson
 
-from keelway_runtime import log, model_path, shims
+from keelway_runtime import log, memory, model_path, shims
 from keelway_runtime.arguments import Call
 from keelway_runtime.batching import Batcher
 from keelway_runtime.messages import (
@@ -33,11 +33,11 @@ from keelway_runtime.messages import (
     COUNT,
     DROPPED,
     READY,
+    REQUESTS,
     Asked,
     Reply,
-    missing,
+    read_requests,
     reply_frame,
-    requests_in,
 )
 from keelway_runtime.rawhttp import ResponseHeaders
 from keelway_runtime.scoring import Answer, Scorer, error_answer
@@ -45,7 +45,6 @@ from keelway_runtime.script import ScriptError, entry_path, load_entry, prepare_
 from keelway_runtime.settings import Settings
 
 EXIT_SCRIPT_FAILED = 3
-READ_BYTES = 256 * 1024
 ASYNC_AT_ONCE = 100
 PR_SET_PDEATHSIG = 1
 HEADERS_MAX = 64 * 1024
@@ -61,7 +60,6 @@ class Channel:
         self._begun = mmap.mmap(begun_fd, COUNT.size)
         os.close(begun_fd)
         self._count = 0
-        self._buffer = bytearray()
         self._asked: list[Asked] = []
         self._lock = threading.Lock()
         # A process that the script forks goes its own way: what it would answer, nobody asked it.
@@ -97,18 +95,23 @@ class Channel:
     def _read(self, *, wait: bool) -> bool:
         """Read what has come; whether anything had. Raises EOFError."""
         try:
-            rest = missing(self._buffer)
-            if wait and rest > READ_BYTES:  # a large body in one piece, which the front is sending
-                data = self.socket.recv(rest, socket.MSG_WAITALL)
-            else:
-                data = self.socket.recv(READ_BYTES, 0 if wait else socket.MSG_DONTWAIT)
+            start = self.socket.recv(REQUESTS.size, 0 if wait else socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
-        if not data:
+        if not start:
             raise EOFError
-        self._buffer += data
-        self._asked += requests_in(self._buffer)
+        self._asked += read_requests(self._exactly, start)
         return True
+
+    def _exactly(self, size: int) -> bytes:
+        """What the front is sending already. Raises EOFError."""
+        data = b""
+        while len(data) < size:  # nearly always once: only a signal ends it earlier
+            came = self.socket.recv(size - len(data), socket.MSG_WAITALL)
+            if not came:
+                raise EOFError
+            data = data + came if data else came
+        return data
 
 
 class Worker:
@@ -126,7 +129,7 @@ class Worker:
         return {
             "ms": ms,
             "script": self._settings.no_code or str(entry_path(self._settings)),
-            "schema": {"input": schema.input, "output": schema.output, "versions": list(schema.versions)},
+            "schema": {part: getattr(schema, part) for part in ("input", "output", "required", "versions")},
             "is_raw": self._scorer.is_raw,
             "needs_headers": self._scorer.arguments.needs_headers,
             "at_once": max(asked, ASYNC_AT_ONCE) if self._scorer.is_async and asked == 1 else asked,
@@ -250,6 +253,7 @@ def main() -> NoReturn:
         signal.signal(number, _leave_it_to_the_front)
     faulthandler.enable()
     log.configure(is_worker=True)
+    memory.reuse()
     settings = Settings.from_environ(environ)
     started = time.perf_counter()
     worker = _loaded(channel, settings)

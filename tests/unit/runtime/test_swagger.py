@@ -204,6 +204,36 @@ def test_newer_versions_describe_the_same_operations(echo, asked, exact):
     validate(document)
 
 
+OPTIONAL = """
+import numpy as np
+from inference_schema.parameter_types.numpy_parameter_type import NumpyParameterType
+from inference_schema.parameter_types.standard_py_parameter_type import StandardPythonParameterType
+from inference_schema.schema_decorators import input_schema
+
+
+def init(): pass
+
+
+@input_schema("data", NumpyParameterType(np.array([[1.0]])))
+@input_schema("scale", StandardPythonParameterType(1.5))
+@input_schema("note", StandardPythonParameterType("a"), optional=True)
+def run(data, request_headers, note, scale=1.5):
+    return scale
+"""
+
+
+def test_newer_versions_say_which_members_may_not_be_left_out(serve):
+    server = serve(OPTIONAL).wait_ready()
+
+    newer = server.get("/swagger.json?version=3.1").json()["components"]["schemas"]["ServiceInput"]
+    old = server.get("/swagger.json").json()["definitions"]["ServiceInput"]
+
+    assert newer["required"] == ["data"]
+    assert set(newer["properties"]) == {"data", "scale", "note"}
+    assert "required" not in old
+    assert server.score(b"{}").status == 400
+
+
 @pytest.mark.parametrize("asked", ["2", "2.0"])
 def test_version_2_is_valid(echo, asked):
     validate = pytest.importorskip("openapi_spec_validator").validate
