@@ -6,6 +6,7 @@ import joblib
 import numpy as np
 import pandas as pd
 from sklearn.compose import make_column_transformer
+from sklearn.impute import SimpleImputer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import OneHotEncoder, StandardScaler
@@ -19,7 +20,7 @@ def train(path) -> None:
     people = _people(np.random.default_rng(7))
     is_above_50k = (people["age"] / 2 + people["hours_per_week"] > 62).astype(int)
     columns = make_column_transformer(
-        (StandardScaler(), ["age", "hours_per_week"]),
+        (make_pipeline(SimpleImputer(strategy="median"), StandardScaler()), ["age", "hours_per_week"]),
         (OneHotEncoder(handle_unknown="ignore"), ["workclass"]),
     )
     joblib.dump(make_pipeline(columns, LogisticRegression()).fit(people, is_above_50k), path)

@@ -50,6 +50,16 @@ def test_adult_scores_the_records_power_bi_sends(adult):
     assert adult.score({"data": rows}).json() == [0, 1]
 
 
+@pytest.mark.parametrize("unknown", ["workclass", "hours_per_week"])
+def test_adult_scores_a_person_of_whom_not_all_is_known(adult, unknown):
+    person = {"age": 60, "workclass": "Private", "hours_per_week": 70, unknown: None}
+
+    answer = adult.score({"data": [person]})
+
+    assert answer.status == 200
+    assert set(answer.json()) <= {0, 1}
+
+
 def test_adult_refuses_a_misspelt_column(adult):
     answer = adult.score({"data": [{"age": 25, "workclass": "Private", "hours_a_week": 20}]})
 
