@@ -39,7 +39,7 @@ from keelway_api.documents import json_object, json_text
 from keelway_api.errors import InvalidRequest, NotFound
 from keelway_api.manifests.tables import ManifestTable
 from keelway_api.models import queries
-from keelway_api.models.pages import WrittenPage, WrittenPages
+from keelway_api.models.pages import PlaceOfPage, WrittenPage
 from keelway_api.models.queries import V
 from keelway_api.models.tables import ModelTable
 from keelway_api.pagination import PageRequest, moment, number, text
@@ -158,7 +158,6 @@ class Listing:
     `document`: what is shown of a row. `marks`: what differs whenever that does.
     """
 
-    name: str
     rows: Callable[..., Select[*tuple[Any, ...]]]
     conditions: Callable[[Shape], list[ColumnElement[bool]]]
     order: Callable[[Shape], tuple[Any, Any]]
@@ -275,48 +274,45 @@ def _model_order(shape: Shape) -> tuple[Any, Any]:
 
 
 async def versions(
-    statements: Statements, pages: WrittenPages, workspace_id: UUID, query: VersionQuery, paging: PageRequest
+    statements: Statements, place: PlaceOfPage, workspace_id: UUID, query: VersionQuery, paging: PageRequest
 ) -> Response:
     """Versions of all models, or of the one that is named, without their files."""
-    return await _answer(statements, pages, VERSIONS, workspace_id, query, paging)
+    return await _answer(statements, place, VERSIONS, workspace_id, query, paging)
 
 
 async def versions_of(
-    statements: Statements, pages: WrittenPages, workspace_id: UUID, name: str, paging: PageRequest
+    statements: Statements, place: PlaceOfPage, workspace_id: UUID, name: str, paging: PageRequest
 ) -> Response:
     """The versions of one model, the highest first. Raises NotFound."""
     query = VersionQuery(Shape(("name",), order_by="version"), (name,))
-    answer = await _answer(statements, pages, VERSIONS, workspace_id, query, paging)
+    answer = await _answer(statements, place, VERSIONS, workspace_id, query, paging)
     if answer.body == EMPTY:
         await model(statements, workspace_id, name)
     return answer
 
 
 async def models(
-    statements: Statements, pages: WrittenPages, workspace_id: UUID, query: VersionQuery, paging: PageRequest
+    statements: Statements, place: PlaceOfPage, workspace_id: UUID, query: VersionQuery, paging: PageRequest
 ) -> Response:
     """Models with their latest ready version; filters are about that one."""
-    return await _answer(statements, pages, MODELS, workspace_id, query, paging)
+    return await _answer(statements, place, MODELS, workspace_id, query, paging)
 
 
 async def _answer(
     statements: Statements,
-    pages: WrittenPages,
+    place: PlaceOfPage,
     listing: Listing,
     workspace_id: UUID,
     query: VersionQuery,
     paging: PageRequest,
 ) -> Response:
     shape, values = query.at(workspace_id, paging)
-    asked = (listing.name, shape, *values.values())
-    written = pages.find(asked)
-    if written and await statements.row(marks_statement(listing, shape), values) == (written.marks,):
-        return documents.answer(written.body)
     rows = await statements.rows(page_statement(listing, shape), values)
     items, token = paging.cut(rows, query.key)
     answer = documents.page([item[2] for item in items], token)
     if rows:  # a body is kept with the marks that were read with it, by one statement
-        pages.keep(asked, WrittenPage(MARKS.join(row[3] for row in rows), bytes(answer.body)))
+        marks = MARKS.join(row[3] for row in rows)
+        place.keep(WrittenPage(marks, bytes(answer.body), marks_statement(listing, shape), values))
     return answer
 
 
@@ -328,10 +324,8 @@ LIMIT = bindparam("limit", type_=Integer())
 # again, but a label does not change it. What is shown beside the row is compared itself.
 VERSION_MARKS = (V.id, V.row_version, literal_column("model_versions.xmin"), *queries.NAMED)
 MODEL_MARKS = (ModelTable.id, literal_column("models.xmin"), *VERSION_MARKS)
-VERSIONS = Listing(
-    "versions", _version_rows, _version_conditions, _version_order, queries.DOCUMENT.short, VERSION_MARKS
-)
-MODELS = Listing("models", _model_rows, _model_conditions, _model_order, MODEL_AS_JSON, MODEL_MARKS)
+VERSIONS = Listing(_version_rows, _version_conditions, _version_order, queries.DOCUMENT.short, VERSION_MARKS)
+MODELS = Listing(_model_rows, _model_conditions, _model_order, MODEL_AS_JSON, MODEL_MARKS)
 EMPTY = documents.page([], None).body
 
 

@@ -27,12 +27,13 @@ from keelway_api.manifests import service as manifests
 from keelway_api.manifests.opening import check_sizes
 from keelway_api.models import changes, form, listing, opening, queries, service, signatures, verification
 from keelway_api.models.listing import Filtered
-from keelway_api.models.pages import KeptPages
+from keelway_api.models.pages import KeptPage, ListRoute
 from keelway_api.pagination import Paging
 from keelway_api.preconditions import Precondition
 from keelway_api.statements import HotStatements
 
 router = APIRouter(prefix="/workspaces/{workspace}", tags=["models"])
+lists = APIRouter(route_class=ListRoute)
 FORM = {
     "requestBody": {
         "required": True,
@@ -57,20 +58,20 @@ BUNDLE = {"requestBody": {"required": True, "content": {BUNDLE_MEDIA_TYPE: {"sch
 Name = Annotated[str, Path(pattern=MODEL_NAME)]
 
 
-@router.get("/models", response_model=Page[Model])
+@lists.get("/models", response_model=Page[Model])
 async def list_models(
-    scope: Reader, statements: HotStatements, pages: KeptPages, paging: Paging, query: Filtered
+    scope: Reader, statements: HotStatements, place: KeptPage, paging: Paging, query: Filtered
 ) -> Response:
     """Models, newest first, each with its latest ready version; filters are about that version."""
-    return await listing.models(statements, pages, scope.workspace_id, query, paging)
+    return await listing.models(statements, place, scope.workspace_id, query, paging)
 
 
-@router.get("/model-versions", response_model=Page[ModelVersion])
+@lists.get("/model-versions", response_model=Page[ModelVersion])
 async def list_all_versions(
-    scope: Reader, statements: HotStatements, pages: KeptPages, paging: Paging, query: Filtered
+    scope: Reader, statements: HotStatements, place: KeptPage, paging: Paging, query: Filtered
 ) -> Response:
     """Versions of all models, newest first, without files and samples."""
-    return await listing.versions(statements, pages, scope.workspace_id, query, paging)
+    return await listing.versions(statements, place, scope.workspace_id, query, paging)
 
 
 @router.get("/models/{name}", response_model=Model)
@@ -114,12 +115,12 @@ async def commit_version(
     return await service.commit_version(sessions, request.app.state.blobs, scope, name, version)
 
 
-@router.get("/models/{name}/versions", response_model=Page[ModelVersion])
+@lists.get("/models/{name}/versions", response_model=Page[ModelVersion])
 async def list_versions(
-    name: Name, scope: Reader, statements: HotStatements, pages: KeptPages, paging: Paging
+    name: Name, scope: Reader, statements: HotStatements, place: KeptPage, paging: Paging
 ) -> Response:
     """Versions of a model, newest first, without files and samples."""
-    return await listing.versions_of(statements, pages, scope.workspace_id, name, paging)
+    return await listing.versions_of(statements, place, scope.workspace_id, name, paging)
 
 
 @router.get("/models/{name}/versions/{version}", response_model=ModelVersionUpload)
@@ -234,3 +235,6 @@ async def download_archive(
     await manifests.check_digest(manifest.digest, files)
     filename = f"{name}-{number.version}.tar"
     return archive_response(request.app.state.blobs, files, name=filename, etag=etag)
+
+
+router.include_router(lists)
