@@ -23,7 +23,8 @@ SLOW_DOWN = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>later</M
 
 @pytest.fixture(params=["on this host", "on another host"], autouse=True)
 def place(request, monkeypatch):
-    """Stores are sent bytes in two ways."""
+    """Stores are sent bytes in two ways; those that have trouble are asked again soon."""
+    monkeypatch.setattr(store, "BACKOFF_S", 0.01)
     if request.param == "on another host":
         monkeypatch.setattr(store, "LOOPBACK", frozenset())
 
@@ -51,7 +52,7 @@ def answering(status: int, body: bytes, *, times: int | None = None) -> Iterator
             pass
 
     with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
         thread.start()
         try:
             yield f"127.0.0.1:{server.server_port}"
