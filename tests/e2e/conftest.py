@@ -11,13 +11,22 @@ from tests.support.stack import Stack
 from tests.support.user import User
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """The whole of Keelway, one for all tests of this folder. Who kills a part of it waits until it works again."""
+    stack = Stack(tmp_path_factory.mktemp("stack"))
+    stack.start()
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture(scope="package")
 def keelway(stack: Stack) -> CommandLine:
     """The `keelway` command."""
     return CommandLine(stack)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def user(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[User]:
     """Somebody with the SDK."""
     user = User(stack, tmp_path_factory.mktemp("user"))

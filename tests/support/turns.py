@@ -1,0 +1,48 @@
+"""In which turn files are run, and which of them one process runs, when several run tests at once."""
+
+from __future__ import annotations
+
+from itertools import takewhile
+
+from xdist.scheduler import LoadFileScheduling
+
+# Folders whose files share one stack, but for those that have one of their own, or none.
+ON_ONE_STACK = ("tests/chaos", "tests/e2e")
+APART = frozenset(
+    {
+        "tests/chaos/test_nemesis.py",
+        "tests/chaos/test_registration_crashes.py",
+        "tests/chaos/test_up.py",
+        "tests/e2e/test_compose_stack.py",
+    }
+)
+# What starts most goes first, so that no process is left alone with it; short files fill the gaps in the end.
+STAGES = ("tests/chaos", "tests/e2e", "tests/integration/standalone", "tests/integration/api", "tests/attack", "tests")
+# About how many seconds a file takes, or a folder on one stack. The others take a few.
+LONG_S: dict[str, int] = {}
+SHORT_S = 3
+
+
+def unit(nodeid: str) -> str:
+    """What is run by one process in one go: a file, or a folder on one stack."""
+    file = nodeid.split("::", 1)[0]
+    folder = file.rpartition("/")[0]
+    return folder if folder in ON_ONE_STACK and file not in APART else file
+
+
+def turn(nodeid: str) -> tuple[int, int, str]:
+    """Where a test stands: by what its unit starts, then the longest first."""
+    name = unit(nodeid)
+    stage = len(list(takewhile(lambda stage: not name.startswith(stage), STAGES)))
+    return stage, -LONG_S.get(name, SHORT_S), name
+
+
+class Together(LoadFileScheduling):
+    """Gives whole units to processes, in their turn."""
+
+    def schedule(self) -> None:
+        self.config.option.loadscopereorder = False  # the turn counts, not how many tests a file has
+        super().schedule()
+
+    def _split_scope(self, nodeid: str) -> str:
+        return unit(nodeid)
