@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -18,13 +19,16 @@ from keelway_standalone.s3 import S3
 from keelway_standalone.secrets import Secrets
 from keelway_standalone.strays import everything
 
+# Each worker and supervisor that starts asks every interpreter of the machine what it is: here one is enough.
+ONE_PYTHON = {"KEELWAY_PYTHONS": getattr(sys, "_base_executable", sys.executable)}
+
 
 class Stack(BackgroundStack):
     """`python -m keelway_standalone up` with any free ports. Needs a short-lived folder of its own."""
 
     def __init__(self, folder: Path, *, services_only: bool = False, env: Mapping[str, str] = {}) -> None:
         more = ("--services-only",) if services_only else ()
-        super().__init__(folder / "data", output=folder / "up.log", more=more, env=env)
+        super().__init__(folder / "data", output=folder / "up.log", more=more, env={**ONE_PYTHON, **env})
 
     @property
     def secrets(self) -> Secrets:

@@ -21,6 +21,7 @@ from keelway.contracts.services import NodeDesired
 from keelway_workers import procs
 from keelway_workers.app import create_app, node_queue
 from keelway_workers.record import load_record
+from tests.support.stack import ONE_PYTHON
 from tests.unit.workers.plane import Plane, replica_spec
 
 NAME = "ridge-r1-0"
@@ -35,7 +36,8 @@ def eventually(condition, timeout_s: float = 20) -> None:
 
 def process_environ(**changes: str) -> dict[str, str]:
     ours = {name: value for name, value in os.environ.items() if not name.startswith("KEELWAY_")}
-    return {**ours, "KEELWAY_WORKER_TOKEN": "secret-token", "KEELWAY_NODE_NAME": "here", **changes}
+    token = {"KEELWAY_WORKER_TOKEN": "secret-token", "KEELWAY_NODE_NAME": "here"}
+    return {**ours, **ONE_PYTHON, **token, **changes}
 
 
 def start(command: str, environ: dict[str, str], log: Path) -> subprocess.Popen:
