@@ -30,7 +30,44 @@ STAGES = (
     "tests",
 )
 # About how many seconds a file takes, or a folder on one stack. The others take a few.
-LONG_S: dict[str, int] = {}
+LONG_S = {
+    "tests/chaos": 250,
+    "tests/chaos/test_nemesis.py": 90,
+    "tests/chaos/test_registration_crashes.py": 90,
+    "tests/chaos/test_up.py": 60,
+    "tests/e2e": 150,
+    "tests/integration/standalone/test_deaths.py": 60,
+    "tests/integration/standalone/test_demo.py": 30,
+    "tests/integration/standalone/test_adoption.py": 20,
+    "tests/integration/api/test_many_versions.py": 80,
+    "tests/integration/api/test_huge_files.py": 60,
+    "tests/integration/api/test_runs.py": 30,
+    "tests/integration/api/test_health.py": 30,
+    "tests/integration/api/test_stalled_uploads.py": 25,
+    "tests/integration/api/test_run_models.py": 25,
+    "tests/integration/api/test_resumed_uploads.py": 25,
+    "tests/integration/api/test_services.py": 20,
+    "tests/integration/api/test_operations.py": 20,
+    "tests/integration/api/test_paging.py": 20,
+    "tests/integration/api/test_roles.py": 20,
+    "tests/integration/api/test_model_metadata.py": 20,
+    "tests/integration/api/test_large_manifests.py": 12,
+    "tests/integration/api/test_migrations.py": 10,
+    "tests/attack/test_every_field.py": 100,
+    "tests/unit/runtime/test_hostile_scripts.py": 40,
+    "tests/unit/runtime/test_workers.py": 35,
+    "tests/unit/workers/test_processes.py": 25,
+    "tests/unit/workers/test_replicas.py": 25,
+    "tests/unit/workers/test_inspection.py": 20,
+    "tests/unit/runtime/test_nocode.py": 20,
+    "tests/unit/runtime/test_slow_callers.py": 15,
+    "tests/unit/runtime/test_interpreters.py": 10,
+    "tests/unit/runtime/test_examples.py": 10,
+    "tests/unit/workers/test_operation.py": 10,
+    "tests/unit/runtime/test_script.py": 10,
+    "tests/unit/runtime/test_batching.py": 10,
+    "tests/unit/cli/test_commands.py": 10,
+}
 SHORT_S = 3
 
 

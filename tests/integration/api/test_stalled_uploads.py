@@ -22,7 +22,7 @@ def api(tmp_path_factory):
     settings = {
         "KEELWAY_UPLOAD_IDLE_S": str(IDLE_S),
         "KEELWAY_UPLOAD_MIN_BYTES_PER_S": str(MIN_BYTES_PER_S),
-        "KEELWAY_UPLOADS_AT_ONCE": "4",
+        "KEELWAY_UPLOADS_AT_ONCE": "8",  # so many of those that stall lose their turn at a time
     }
     api = Api(tmp_path_factory.mktemp("stalled"), **settings)
     api.start()
