@@ -7,8 +7,8 @@ PYTHON ?= $(shell for name in python3.12 python3.11 python3 python python3.13 py
 VENV := .venv
 BIN := $(VENV)/bin
 WHEELS := workers/keelway_workers/wheels
-# Each has a stack of its own; they mostly wait, so that two need not more than two cores.
-TESTS_AT_ONCE ?= 2
+# Each has a stack of its own; they mostly wait, so that three have enough of two cores.
+TESTS_AT_ONCE ?= 3
 UV_VERSION := 0.13.9
 # Replicas and children start from bytecode; compiling it again at every start costs seconds.
 unexport PYTHONDONTWRITEBYTECODE
