@@ -45,12 +45,14 @@ class Api:
         self._clients: dict[str, httpx2.Client] = {}
 
     def start(self) -> None:
-        """Services, migrations, the API."""
+        """Services, migrations, the API; nothing is left of a start that fails."""
         self.stack.start()
-        command = [sys.executable, "-m", "keelway_api.migrate"]
-        done = subprocess.run(command, env=self.env(), capture_output=True, text=True)
-        assert done.returncode == 0, done.stderr
-        self.start_api()
+        try:
+            self._migrate()
+            self.start_api()
+        except BaseException:
+            self.stop()
+            raise
 
     def start_api(self) -> None:
         """The API process; waits until it is ready and knows its tokens."""
@@ -184,6 +186,11 @@ class Api:
         """What the API logged after `since` bytes, as far as it is JSON."""
         text = self.log.read_bytes()[since:].decode(errors="replace")
         return [json.loads(line) for line in text.splitlines() if line.startswith("{")]
+
+    def _migrate(self) -> None:
+        command = [sys.executable, "-m", "keelway_api.migrate"]
+        done = subprocess.run(command, env=self.env(), capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
 
     def _is_ready(self) -> bool:
         assert self.process.poll() is None, self.log.read_text()[-3000:]
