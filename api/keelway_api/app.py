@@ -22,6 +22,7 @@ from keelway_api.blobs.turns import Turns
 from keelway_api.clock import Clock
 from keelway_api.db import create_engine, create_sessions
 from keelway_api.edge import Edge
+from keelway_api.environments import curated
 from keelway_api.environments.router import router as environments
 from keelway_api.experiments.router import router as experiments
 from keelway_api.gateway.router import router as gateway
@@ -141,6 +142,7 @@ async def _bootstrap(app: FastAPI) -> None:
             async with app.state.sessions.begin() as session:
                 await workspaces_service.ensure_default(session)
                 await _ensure_tokens(session, settings)
+                await curated.ensure(session)
         except Exception as error:  # noqa: BLE001 - tried again; what cannot get better shows in the log
             log.warning("bootstrap waits", error=str(error).splitlines()[0])
             await asyncio.sleep(0.2)

@@ -283,13 +283,42 @@ class EnvironmentUnsolvable(Problem):
 
 
 class PythonNotAvailable(Problem):
-    """No node has this interpreter."""
+    """No node, or no channel, has this interpreter."""
 
     type = "python-not-available"
 
-    def __init__(self, wanted: str, available: Sequence[str]) -> None:
+    def __init__(self, wanted: str, available: Sequence[str], *, where: str = "No node") -> None:
         offer = ", ".join(available) or "none"
-        super().__init__(f"No node has Python {wanted}; available: {offer}.", wanted=wanted, available=list(available))
+        super().__init__(
+            f"{where} has Python {wanted}; available: {offer}. "
+            "python_version (--python) overrides what a file asks for.",
+            wanted=wanted,
+            available=list(available),
+        )
+
+
+class NameReserved(Problem):
+    """The name is for what Keelway, or the old system, makes itself."""
+
+    type = "name-reserved"
+
+    def __init__(self, name: str, beginnings: Sequence[str]) -> None:
+        offer = ", ".join(beginnings)
+        super().__init__(
+            f"{name!r} cannot be registered: names that begin with {offer} are for curated environments.", name=name
+        )
+
+
+class NeedsImage(Problem):
+    """The environment has no packages of ours: it can only run in its image."""
+
+    type = "needs-image"
+
+    def __init__(self, environment: str, what: str) -> None:
+        super().__init__(
+            f"{environment} uses its image's own Python: {what} needs a target that runs images.",
+            environment=environment,
+        )
 
 
 class NoNode(Problem):

@@ -76,6 +76,8 @@ class ApiSettings(BaseSettings):
     scrub_every_s: float = Field(30 * 86400.0, gt=0)
     max_form_bytes: int = Field(2**30, gt=0)
     max_file_bytes: int = Field(64 * 2**30, gt=0)
+    conda_channels: str = ""
+    conda_channel_base: AnyHttpUrl = AnyHttpUrl("https://conda.anaconda.org")
     status_file: Path | None = None
 
     @field_validator("admin_token", "worker_token", "gateway_token")
@@ -93,6 +95,15 @@ class ApiSettings(BaseSettings):
         except ArgumentError:
             raise ValueError("not like postgresql+psycopg://user:password@host/database") from None
         return url
+
+    @field_validator("conda_channels")
+    @classmethod
+    def _has_addresses(cls, channels: str) -> str:
+        for word in channels.split():
+            name, _, url = word.partition("=")
+            if not name or not url.startswith(("https://", "http://", "file:///")):
+                raise ValueError("conda channels are given as name=url, with a blank between them")
+        return channels
 
     @field_validator("gateway_url", "gateway_check_url", mode="after")
     @classmethod
@@ -114,6 +125,11 @@ class ApiSettings(BaseSettings):
     def hosts(self) -> frozenset[str]:
         """Host names, without ports, that may stand in a Host header; `*` allows all."""
         return frozenset(host.strip().lower() for host in self.allowed_hosts.split(",") if host.strip())
+
+    @property
+    def channel_addresses(self) -> dict[str, str]:
+        """The address of each conda channel that has one of its own."""
+        return dict(word.split("=", 1) for word in self.conda_channels.split())
 
     @property
     def gateway_base(self) -> str:

@@ -241,7 +241,15 @@ class EnvironmentUnsolvable(ProblemError):
 
 
 class PythonNotAvailable(ProblemError):
-    """422: No node has this Python."""
+    """422: This Python is not to be had."""
+
+
+class NameReserved(ProblemError):
+    """409: The name is reserved."""
+
+
+class NeedsImage(ProblemError):
+    """409: This environment runs only in its image."""
 
 
 class NoNode(ProblemError):

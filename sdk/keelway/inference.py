@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import ast
 import keyword
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from keelway.errors import InvalidInput
 
@@ -17,20 +19,22 @@ class InferenceSource:
     `entry_script` and `conda_file` are relative to `source_directory` and lie in it; `source_directory` is relative to
     the working directory.
 
-    `environment` names a registered one (`name` or `name:version`); it and `conda_file` exclude each other. With
-    neither, the script gets an environment with nothing in it but what scoring itself needs.
+    `environment` names a registered one (`name` or `name:version`); `definition` is the Environment JSON of the Azure
+    ML SDK v1. They and `conda_file` exclude each other. With none of them, the script gets an environment with nothing
+    in it but what scoring itself needs.
     """
 
     entry_script: str
     source_directory: str | Path = "."
     conda_file: str | None = None
     environment: str | None = None
+    definition: Mapping[str, Any] | None = None
     description: str = ""
 
     def check(self) -> None:
         """InvalidInput when the script or the conda file cannot work; nothing needs to be sent to find that out."""
-        if self.environment and self.conda_file:
-            raise InvalidInput("give either an environment or a conda file, not both")
+        if sum(each is not None for each in (self.environment, self.definition, self.conda_file)) > 1:
+            raise InvalidInput("give either an environment, its definition or a conda file, not both")
         if not self.folder.is_dir():
             raise InvalidInput(f"the source directory {self.source_directory} is not a folder")
         _check_script(self._inside(self.entry_script, "entry script"))

@@ -14,7 +14,9 @@ from tests.support.user import User
 @pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole of Keelway, one for all tests of this folder. Who kills a part of it waits until it works again."""
-    stack = Stack(tmp_path_factory.mktemp("stack"))
+    folder = tmp_path_factory.mktemp("stack")
+    # A conda channel that is made by whoever needs it.
+    stack = Stack(folder, env={"KEELWAY_CONDA_CHANNELS": f"local={(folder / 'channel').as_uri()}"})
     stack.start()
     yield stack
     stack.stop()

@@ -22,6 +22,9 @@ def build_environment(attempt: Attempt, node: Node, spec: EnvironmentSpec) -> Bu
     if built := node.environments.find(spec):
         attempt.step("Environment is cached")
         return built
+    if spec.wheels:
+        attempt.step("Fetching private wheels")
+        attempt.patiently(lambda: node.cache.fetch([wheel.sha256 for wheel in spec.wheels], check=attempt.check))
     attempt.step("Building the environment")
     return node.environments.ensure(
         spec, subtree=attempt.subtree, say=attempt.reporter.log, timeout_s=attempt.seconds_left

@@ -6,16 +6,20 @@ import errno
 import hashlib
 import json
 import os
+import platform
 import shutil
+import sys
 import time
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from typing import Protocol
 
 import uv
 
+from keelway.contracts.environments import lock_digest
 from keelway.contracts.services import EnvironmentSpec
 from keelway_workers.failures import WorkFailed, disk_full
 from keelway_workers.node_dir import Locked, NodeDir, lock
@@ -23,9 +27,12 @@ from keelway_workers.pythons import Interpreter, choose_python
 from keelway_workers.subtree import Finished, Subtree
 
 WHEELS = Path(__file__).parent / "wheels"
+CONDA_PROGRAM = Path(__file__).with_name("install_conda.py")
 LOG_TAIL = 50
 LOCK_PAUSE_S = 0.1
 NOT_PASSED_ON = ("KEELWAY_", "PYTHON", "VIRTUAL_ENV", "CONDA_", "__PYVENV")
+LOCK, CONDA_LOCK = "lock.txt", "conda-lock.json"
+WHEELS_VARIABLE = "KEELWAY_WHEELS"  # what a lock calls the folder of private wheels
 NO_SPACE = ("No space left on device", "os error 28", "Disk quota exceeded", "os error 122")
 
 
@@ -82,15 +89,21 @@ class BuiltEnvironment:
         return self.path / "bin" / "python"
 
 
+class Fetch(Protocol):
+    """How blobs come to the node's cache."""
+
+    def __call__(self, digests: Iterable[str], *, check: Callable[[], None]) -> None:
+        """Have all of them here; what `check` raises ends it."""
+        ...
+
+
 class EnvironmentBuilder:
     """Gives environments of one node; any number of threads and processes may ask for the same one at once."""
 
-    def __init__(
-        self, node: NodeDir, pythons: Callable[[], Sequence[Interpreter]], *, wheel: Path | None = None
-    ) -> None:
+    def __init__(self, node: NodeDir, pythons: Callable[[], Sequence[Interpreter]], fetch: Fetch | None = None) -> None:
         self._node = node
         self._pythons = pythons
-        self._wheel = wheel
+        self._fetch = fetch
 
     def find(self, spec: EnvironmentSpec) -> BuiltEnvironment | None:
         """The environment when it is built already."""
@@ -124,11 +137,17 @@ class EnvironmentBuilder:
         return built
 
     def _identify(self, spec: EnvironmentSpec) -> Identity:
-        found = hashlib.sha256(spec.lock.encode()).hexdigest()
-        if found != spec.lock_digest:
+        if lock_digest(spec.lock, spec.conda_lock) != spec.lock_digest:
             raise WorkFailed("damaged-bytes", f"the lock of {spec.name}:{spec.version} does not have its digest")
-        python = choose_python(spec.python_version, self._pythons())
-        return identify(spec, python, runtime_wheel())
+        _require_platform(spec)
+        return identify(spec, self._python(spec), runtime_wheel())
+
+    def _python(self, spec: EnvironmentSpec) -> Interpreter:
+        """The interpreter to build with. One that conda installs is none of this node's, but runs on its platform."""
+        pythons = self._pythons()
+        if spec.conda_lock is None:
+            return choose_python(spec.python_version, pythons)
+        return Interpreter(spec.python_version, pythons[0].platform if pythons else platform.machine(), "")
 
     def _built(self, identity: Identity) -> BuiltEnvironment:
         return BuiltEnvironment(identity.digest, self._node.environments / identity.digest)
@@ -142,33 +161,114 @@ class EnvironmentBuilder:
         ends_at: float,
     ) -> None:
         folder = self._node.environments / f".tmp-{identity.digest[:32]}-{uuid.uuid4().hex}"
-        python = choose_python(spec.python_version, self._pythons())
+        place = self._node.environments / identity.digest
         folder.mkdir(mode=0o700)
         try:
-            lock_file = folder / "lock.txt"
-            lock_file.write_text(spec.lock, encoding="utf-8")
-            for argv in commands(folder, python.path, lock_file, runtime_wheel()):
-                say(f"$ uv {' '.join(argv)}")
+            self._lay_out(spec, folder, subtree)
+            env = {**passed_on(os.environ), WHEELS_VARIABLE: str(folder / WHEELS.name)}
+            for command in self._commands(spec, folder, place):
+                say(f"$ {command}")
                 left_s = max(ends_at - time.monotonic(), 1.0)
-                command = [uv.find_uv_bin(), *argv]
-                _judge(argv, subtree.run(command, env=passed_on(os.environ), on_line=say, timeout_s=left_s))
+                _judge(command, subtree.run(command.argv, env=env, on_line=say, timeout_s=left_s))
+            mend_scripts(folder, place)
             (folder / "identity.json").write_text(json.dumps(asdict(identity), indent=2), encoding="utf-8")
-            _move_into_place(folder, self._node.environments / identity.digest)
+            _move_into_place(folder, place)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
 
+    def _lay_out(self, spec: EnvironmentSpec, folder: Path, subtree: Subtree) -> None:
+        """Put into the folder what the commands read: the lock, and private wheels."""
+        (folder / LOCK).write_text(spec.lock, encoding="utf-8")
+        if spec.conda_lock is not None:
+            (folder / CONDA_LOCK).write_text(spec.conda_lock, encoding="utf-8")
+        if not spec.wheels or self._fetch is None:
+            return
+        self._fetch([wheel.sha256 for wheel in spec.wheels], check=subtree.check)
+        (folder / WHEELS.name).mkdir()
+        for wheel in spec.wheels:
+            if Path(wheel.path).name != wheel.path:
+                raise WorkFailed("damaged-bytes", f"{wheel.path!r} is not the name of a wheel")
+            # uv compares the bytes with the lock's hash: those in the cache may have rotted.
+            shutil.copyfile(self._node.blob(wheel.sha256), folder / WHEELS.name / wheel.path)
 
-def commands(folder: Path, python: str, lock_file: Path, wheel: Path) -> list[list[str]]:
-    """What uv is told, in order: a venv that may be moved, the locked packages, our runtime, a check of it all."""
-    quiet = ["--no-progress", "--color=never"]
+    def _commands(self, spec: EnvironmentSpec, folder: Path, place: Path) -> list[Command]:
+        if spec.conda_lock is None:
+            return commands(folder, self._python(spec).path, folder / LOCK, runtime_wheel())
+        return conda_commands(folder, place, self._node.conda_packages, runtime_wheel())
+
+
+@dataclass(frozen=True)
+class Command:
+    """A program that a build runs: `shown` is what people are told of it, `name` what it is called when it fails."""
+
+    name: str
+    shown: str
+    argv: list[str]
+
+    def __str__(self) -> str:
+        return self.shown
+
+
+def _uv(*words: str) -> Command:
+    name = " ".join(words[:2]) if words[0] == "pip" else words[0]
+    return Command(f"uv {name}", f"uv {' '.join(words)}", [uv.find_uv_bin(), *words])
+
+
+QUIET = ("--no-progress", "--color=never")
+
+
+def commands(folder: Path, python: str, lock_file: Path, wheel: Path) -> list[Command]:
+    """What is run, in order: a venv that may be moved, the locked packages, our runtime, a check of it all."""
     into = ["--python", str(folder / "bin" / "python")]
-    install = ["pip", "install", *quiet, "--compile-bytecode", *into]
+    install = ["pip", "install", *QUIET, "--compile-bytecode", *into]
     return [
-        ["venv", *quiet, "--allow-existing", "--relocatable", "--python", python, str(folder)],
-        [*install, "--require-hashes", "-r", str(lock_file)],
-        [*install, "--no-deps", str(wheel)],
-        ["pip", "check", *quiet, *into],
+        _uv("venv", *QUIET, "--allow-existing", "--relocatable", "--python", python, str(folder)),
+        _uv(*install, "--require-hashes", "-r", str(lock_file)),
+        _uv(*install, "--no-deps", str(wheel)),
+        _uv("pip", "check", *QUIET, *into),
     ]
+
+
+def conda_commands(folder: Path, place: Path, cache: Path, wheel: Path) -> list[Command]:
+    """What is run where conda has locked packages: those with their python, then pip's on top of them, our runtime.
+
+    Without a check at the end: conda's packages do not always say to pip what they are.
+    """
+    argv = [sys.executable, "-I", str(CONDA_PROGRAM), str(folder / CONDA_LOCK), str(folder), str(place), str(cache)]
+    into = ["--python", str(folder / "bin" / "python"), "--break-system-packages"]
+    install = ["pip", "install", *QUIET, "--compile-bytecode", *into, "--no-deps"]
+    return [
+        Command("installing conda packages", f"install conda packages of {folder / CONDA_LOCK}", argv),
+        _uv(*install, "--require-hashes", "-r", str(folder / LOCK)),
+        _uv(*install, str(wheel)),
+    ]
+
+
+def mend_scripts(folder: Path, place: Path) -> None:
+    """Have scripts that name the interpreter of `folder` name that of `place`, where it will be.
+
+    It stands in their first line, or in the second where the path is too long for the kernel.
+    """
+    old, new = f"{folder}/bin/".encode(), f"{place}/bin/".encode()
+    for script in (folder / "bin").iterdir():
+        if script.is_symlink() or not script.is_file():
+            continue
+        with script.open("rb") as file:
+            head = file.read(2) + file.readline() + file.readline()
+            if not head.startswith(b"#!") or old not in head:
+                continue
+            rest = file.read()
+        script.write_bytes(head.replace(old, new) + rest)
+
+
+def _require_platform(spec: EnvironmentSpec) -> None:
+    here = f"linux-{platform.machine()}"
+    if spec.platform not in {None, here}:
+        raise WorkFailed(
+            "platform-not-available",
+            f"{spec.name}:{spec.version} was locked for {spec.platform}, and this node is {here}",
+            details={"wanted": spec.platform, "available": [here]},
+        )
 
 
 def passed_on(environ: os._Environ[str] | dict[str, str]) -> dict[str, str]:
@@ -177,17 +277,16 @@ def passed_on(environ: os._Environ[str] | dict[str, str]) -> dict[str, str]:
     return {**kept, "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
 
 
-def _judge(argv: list[str], finished: Finished) -> None:
+def _judge(command: Command, finished: Finished) -> None:
     if finished.returncode == 0 and not finished.timed_out:
         return
     tail = finished.tail[-LOG_TAIL:]
-    what = " ".join(argv[:2]) if argv[0] == "pip" else argv[0]
     if any(sign in line for line in tail for sign in NO_SPACE):
-        raise WorkFailed("disk-full", f"the node has no disk space left (uv {what})", log_tail=tail)
+        raise WorkFailed("disk-full", f"the node has no disk space left ({command.name})", log_tail=tail)
     how = "took too long and was ended" if finished.timed_out else f"ended with {finished.returncode}"
     raise WorkFailed(
         "environment-build-failed",
-        f"uv {what} {how}: {tail[-1] if tail else 'it said nothing'}",
+        f"{command.name} {how}: {tail[-1] if tail else 'it said nothing'}",
         details={"exit_code": finished.returncode},
         log_tail=tail,
     )

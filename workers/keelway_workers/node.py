@@ -22,5 +22,5 @@ class Node:
         self.dir.make()
         # Asked for late: running a dozen interpreters takes longer than adopting the replicas that run already.
         self.pythons = partial(find_pythons, settings.pythons)
-        self.environments = EnvironmentBuilder(self.dir, self.pythons)
         self.cache = BlobCache(self.dir, client.blobs.download)
+        self.environments = EnvironmentBuilder(self.dir, self.pythons, self.cache.fetch)

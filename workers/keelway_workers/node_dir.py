@@ -37,6 +37,11 @@ class NodeDir:
         return self.root / "environments"
 
     @property
+    def conda_packages(self) -> Path:
+        """Conda packages that were fetched, unpacked: environments share their files."""
+        return self.root / "conda-packages"
+
+    @property
     def replicas(self) -> Path:
         """One folder a replica."""
         return self.root / "replicas"

@@ -13,20 +13,38 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 
-LINE = re.compile(r"(?:[\w./-]+::)?([A-Za-z0-9_.-]+)(.*)")
+LINE = re.compile(r"(?:([\w./-]+)::)?([A-Za-z0-9_][A-Za-z0-9_.-]*)(.*)", re.ASCII)
 OPERATOR = re.compile(r" ?([=<>!~,|]) ?")
-BUILT = re.compile(r"(={0,2}[^=<>!~]+)=[^\s=]+")
+BUILT = re.compile(r"(={0,2}[^=<>!~]+)=([^\s=]+)")
 EXACT_OR_FUZZY = re.compile(r"={0,2}(\d+(?:\.\d+)*)(?:\.\*)?")
+# What may reach the solver. A quote or bracket would begin another part of conda's language, such as an address.
+CONSTRAINT = re.compile(r"[A-Za-z0-9_.*+!<>=~|-]+")
+BUILD = re.compile(r"[A-Za-z0-9_.*+]+")
 ANY = {"*", "=*", "==*"}
 LONGEST = 1000  # a hundred thousand constraints take seconds to read
 
 
 @dataclass(frozen=True)
 class CondaSpec:
-    """A package and what its version must be, as conda writes it: `=3.11`, `>=3.9`. Builds are left out."""
+    """A package and what its version must be, as conda writes it: `=3.11`, `>=3.9`; `name` is canonical, as pip's."""
 
     name: str
     constraints: tuple[str, ...]
+    build: str | None = None
+    channel: str | None = None
+    spelled: str = ""
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether every part is of characters that mean nothing else to the solver."""
+        build_is_plain = self.build is None or BUILD.fullmatch(self.build) is not None
+        return build_is_plain and all(CONSTRAINT.fullmatch(each) for each in self.constraints)
+
+    def match(self) -> str:
+        """The same in conda's own words, without the channel."""
+        parts = {"version": ",".join(self.constraints), "build": self.build}
+        inner = ",".join(f"{key}='{value}'" for key, value in parts.items() if value)
+        return f"{self.spelled}[{inner}]" if inner else self.spelled
 
 
 def parse(line: str) -> CondaSpec | None:
@@ -34,12 +52,15 @@ def parse(line: str) -> CondaSpec | None:
     found = LINE.fullmatch(" ".join(line.split()))
     if found is None or len(found[0]) > LONGEST:
         return None
-    words = OPERATOR.sub(r"\1", found[2].strip()).split(" ")
+    channel, name, rest = found.groups()
+    words = OPERATOR.sub(r"\1", rest.strip()).split(" ")
     if len(words) > 2:  # version and build
         return None
-    version = built[1] if (built := BUILT.fullmatch(words[0])) else words[0]
+    version, build = words[0], words[1] if len(words) > 1 else None
+    if built := BUILT.fullmatch(version):
+        version, build = built[1], built[2]
     constraints = tuple(part for part in version.split(",") if part and part not in ANY)
-    return CondaSpec(canonicalize_name(found[1]), constraints)
+    return CondaSpec(canonicalize_name(name), constraints, build, channel, name.lower())
 
 
 def python_versions(constraints: Sequence[str]) -> SpecifierSet | None:

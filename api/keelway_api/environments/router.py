@@ -4,19 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request, Response
+import anyio.to_thread
+from fastapi import APIRouter, Path, Query, Request, Response
 
 from keelway.contracts.base import MODEL_NAME, Page
+from keelway.contracts.environment_json import EnvironmentDefinition
 from keelway.contracts.environments import (
     Environment,
     EnvironmentLock,
     EnvironmentVersion,
     EnvironmentVersionCreate,
+    LockDiff,
 )
 from keelway.contracts.operations import Operation
 from keelway_api.auth.dependencies import Contributor, Reader
 from keelway_api.db import Session, SessionFactory
-from keelway_api.environments import service
+from keelway_api.environments import registration, service
 from keelway_api.idempotency import Once
 from keelway_api.pagination import Paging
 from keelway_api.query import NameFilter
@@ -44,7 +47,8 @@ async def register(
     response: Response,
 ) -> EnvironmentVersion:
     """Resolve and keep an environment: 201 for a new version, 200 when one with the same content exists."""
-    version, is_new = await service.register(sessions, scope, name, body, request.app.state.settings)
+    state = request.app.state
+    version, is_new = await registration.register(sessions, state.blobs, scope, name, body, state.settings)
     response.status_code = 201 if is_new else 200
     return version
 
@@ -66,6 +70,25 @@ async def show_version(name: Name, version: str, scope: Reader, session: Session
 async def show_lock(name: Name, version: str, scope: Reader, session: Session) -> EnvironmentLock:
     """The exact packages of a version, with hashes."""
     return service.lock_of(await service.get_row(session, scope, name, version))
+
+
+@router.get("/{name}/versions/{version}/lock/diff")
+async def show_lock_diff(
+    name: Name,
+    version: str,
+    scope: Reader,
+    session: Session,
+    before: Annotated[str, Query(alias="from", description="the version to compare with: a number or `latest`")],
+) -> LockDiff:
+    """What became of the lock since another version: packages added, removed, and in other versions."""
+    return await service.lock_diff(session, scope, name, before, version)
+
+
+@router.get("/{name}/versions/{version}/definition")
+async def show_definition(name: Name, version: str, scope: Reader, session: Session) -> EnvironmentDefinition:
+    """One version as the Environment JSON of the Azure ML SDK v1, without the registry's password."""
+    row = await service.get_row(session, scope, name, version)
+    return await anyio.to_thread.run_sync(service.definition_of, row)  # a long YAML file takes seconds
 
 
 @router.post("/{name}/versions/{version}/build", status_code=202, response_model=Operation)

@@ -1,141 +1,55 @@
-"""Environments: declared, resolved once, built where they are needed."""
+"""Environments: found, described, handed to nodes. How they come to be is in registration.py."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-import anyio.to_thread
-from sqlalchemy import select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.access import Role
-from keelway.contracts.environments import (
-    Environment,
-    EnvironmentLock,
-    EnvironmentVersion,
-    EnvironmentVersionCreate,
-)
+from keelway.contracts.environment_json import EnvironmentDefinition
+from keelway.contracts.environments import Environment, EnvironmentLock, EnvironmentVersion, LockDiff, Registry
+from keelway.contracts.files import FileEntry
 from keelway.contracts.operations import Operation, OperationKind
 from keelway.contracts.services import BuildSpec, EnvironmentSpec
 from keelway_api import versions
-from keelway_api.audit import service as audit
 from keelway_api.auth.dependencies import Scope
-from keelway_api.db import Sessions
-from keelway_api.environments import definition, resolver
+from keelway_api.environments import locks, old_json
+from keelway_api.environments.curated import CURATED
 from keelway_api.environments.tables import EnvironmentTable, EnvironmentVersionTable
-from keelway_api.errors import NoNode, NotFound
-from keelway_api.nodes import service as nodes
+from keelway_api.errors import NeedsImage, NotFound
 from keelway_api.operations import kinds
 from keelway_api.operations import service as operations
 from keelway_api.operations.tables import OperationTable
 from keelway_api.settings import ApiSettings
+from keelway_api.snapshots import service as snapshots
 
 Row = tuple[EnvironmentVersionTable, EnvironmentTable]
 
 
-async def register(
-    sessions: Sessions, scope: Scope, name: str, body: EnvironmentVersionCreate, settings: ApiSettings
-) -> tuple[EnvironmentVersion, bool]:
-    """The version with this content, and True when it is new. Nothing is held open while uv resolves.
-
-    Raises EnvironmentInvalid, EnvironmentUnsolvable, PythonNotAvailable, NoNode.
-    """
-    wanted = await anyio.to_thread.run_sync(definition.read, body)  # a long YAML file takes seconds
-    async with sessions() as session:
-        pythons = await nodes.pythons(session, settings.node_away_s)
-    if not pythons:
-        raise NoNode
-    python_version = definition.choose_python(wanted.python, pythons)
-    content = _content_digest(body, wanted, python_version)
-    async with sessions() as session:
-        if row := await _with_content(session, scope, name, content):
-            return contract(row), False
-    lock = await resolver.lock(wanted.requirements, python_version)
-    async with sessions.begin() as session:
-        resolved = _Resolved(content, wanted, python_version, lock)
-        return await _insert(session, scope, name, body, resolved)
-
-
-@dataclass(frozen=True)
-class _Resolved:
-    """What became of an environment's description."""
-
-    content: str
-    wanted: definition.Definition
-    python_version: str
-    lock: str
-
-
-async def _insert(
-    session: AsyncSession, scope: Scope, name: str, body: EnvironmentVersionCreate, resolved: _Resolved
-) -> tuple[EnvironmentVersion, bool]:
-    environment = await _locked(session, scope, name)
-    wanted = resolved.wanted
-    if row := await _with_content(session, scope, name, resolved.content):  # another request was faster
-        return contract(row), False
-    environment.last_version += 1
-    version = EnvironmentVersionTable(
-        environment_id=environment.id,
-        version=environment.last_version,
-        content_digest=resolved.content,
-        definition=body.model_dump(exclude={"environment_variables"}) | {"environment_variables": wanted.variables},
-        python_version=resolved.python_version,
-        requirements=list(wanted.requirements),
-        lock=resolved.lock,
-        lock_digest=hashlib.sha256(resolved.lock.encode()).hexdigest(),
-        created_by=scope.principal.name,
-    )
-    session.add(version)
-    await session.flush()
-    await session.refresh(version)
-    subject = f"environments/{name}/versions/{version.version}"
-    await audit.record(session, scope.principal, "environment.register", subject, workspace_id=scope.workspace_id)
-    return contract((version, environment)), True
-
-
-async def _locked(session: AsyncSession, scope: Scope, name: str) -> EnvironmentTable:
-    await session.execute(
-        insert(EnvironmentTable)
-        .values(workspace_id=scope.workspace_id, name=name, last_version=0)
-        .on_conflict_do_nothing()
-    )
-    row = await session.scalar(
-        select(EnvironmentTable)
-        .where(EnvironmentTable.workspace_id == scope.workspace_id, EnvironmentTable.name == name)
-        .with_for_update()
-    )
-    assert row is not None
-    return row
-
-
-def _content_digest(body: EnvironmentVersionCreate, wanted: definition.Definition, python_version: str) -> str:
-    content = {
-        "conda_file": body.conda_file,
-        "pip_requirements": body.pip_requirements,
-        "python_version": python_version,
-        "variables": wanted.variables,
-    }
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
-
-
 async def build(session: AsyncSession, scope: Scope, name: str, number: str, settings: ApiSettings) -> Operation:
-    """Build it on a node, before anybody waits for it."""
-    version, _ = await get_row(session, scope, name, number)
+    """Build it on a node, before anybody waits for it. Raises NotFound, NeedsImage."""
+    found = await get_row(session, scope, name, number)
+    require_buildable(found, "a build")
     row = await operations.submit(
         session,
         scope,
         OperationKind.BUILD,
-        subject=f"environments/{name}/versions/{version.version}",
-        spec={"environment_version_id": str(version.id)},
+        subject=f"environments/{name}/versions/{found[0].version}",
+        spec={"environment_version_id": str(found[0].id)},
         deadline_s=settings.operation_deadline_s,
     )
     return await operations.contract(session, row)
+
+
+def require_buildable(row: Row, what: str) -> None:
+    """Raises NeedsImage when there are no packages of ours to build it from; `what` is what would have needed it."""
+    version, environment = row
+    if version.definition.get("user_managed_dependencies"):
+        raise NeedsImage(f"{environment.name}:{version.version}", what)
 
 
 async def get_row(session: AsyncSession, scope: Scope, name: str, number: str) -> Row:
@@ -187,30 +101,80 @@ async def spec_of(session: AsyncSession, version_id: UUID) -> EnvironmentSpec:
         name=environment.name,
         version=version.version,
         python_version=version.python_version,
+        platform=version.definition.get("platform"),
         lock=version.lock,
+        conda_lock=version.conda_lock,
         lock_digest=version.lock_digest,
+        wheels=await _wheels(session, version),
         environment_variables=version.definition.get("environment_variables", {}),
     )
+
+
+async def _wheels(session: AsyncSession, version: EnvironmentVersionTable) -> list[FileEntry]:
+    return await snapshots.files_of(session, version.wheels_id) if version.wheels_id else []
 
 
 def lock_of(row: Row) -> EnvironmentLock:
     """The lock as it goes over the wire."""
     version = row[0]
-    return EnvironmentLock(digest=version.lock_digest, python_version=version.python_version, requirements=version.lock)
+    return EnvironmentLock(
+        digest=version.lock_digest,
+        python_version=version.python_version,
+        platform=version.definition.get("platform"),
+        requirements=version.lock,
+        conda=version.conda_lock,
+        packages=locks.packages_of(version.lock, version.conda_lock),
+    )
+
+
+async def lock_diff(session: AsyncSession, scope: Scope, name: str, before: str, after: str) -> LockDiff:
+    """What became of the lock from one version to another. Raises NotFound."""
+    old, _ = await get_row(session, scope, name, before)
+    new, environment = await get_row(session, scope, name, after)
+    found = locks.difference(*(locks.packages_of(each.lock, each.conda_lock) for each in (old, new)))
+    return LockDiff(
+        name=environment.name,
+        from_version=old.version,
+        to_version=new.version,
+        from_python=old.python_version,
+        to_python=new.python_version,
+        added=found.added,
+        removed=found.removed,
+        changed=found.changed,
+    )
+
+
+def definition_of(row: Row) -> EnvironmentDefinition:
+    """A version as the old system writes it, however it was registered; without the registry's password."""
+    return old_json.written(contract(row), row[0].definition.get("definition"))
 
 
 def contract(row: Row) -> EnvironmentVersion:
     """A version as it goes over the wire."""
     version, environment = row
+    said = version.definition
+    registry = said.get("base_image_registry")
     return EnvironmentVersion(
         id=f"{environment.name}:{version.version}",
         name=environment.name,
         version=version.version,
         python_version=version.python_version,
+        platform=said.get("platform"),
         requirements=version.requirements,
-        conda_file=version.definition.get("conda_file"),
-        pip_requirements=version.definition.get("pip_requirements"),
-        environment_variables=version.definition.get("environment_variables", {}),
+        conda_packages=said.get("conda_packages", []),
+        channels=said.get("channels", []),
+        conda_file=said.get("conda_file"),
+        pip_requirements=said.get("pip_requirements"),
+        environment_variables=said.get("environment_variables", {}),
+        wheels=said.get("wheels"),
+        base_image=said.get("base_image"),
+        base_image_registry=Registry(**registry) if registry else None,
+        dockerfile=said.get("dockerfile"),
+        build_context=said.get("build_context"),
+        user_managed_dependencies=said.get("user_managed_dependencies", False),
+        real_azureml=said.get("real_azureml", False),
+        is_curated=environment.workspace_id is None,
+        notes=said.get("notes", []),
         lock_digest=version.lock_digest,
         created_at=version.created_at,
         created_by=version.created_by,
@@ -218,14 +182,17 @@ def contract(row: Row) -> EnvironmentVersion:
 
 
 def _versions(workspace_id: UUID):
+    """All versions that this workspace sees: its own, and the curated ones of all."""
+    own = and_(EnvironmentTable.workspace_id == workspace_id, EnvironmentTable.name.not_in(CURATED))
     return (
         select(EnvironmentVersionTable, EnvironmentTable)
         .join(EnvironmentTable, EnvironmentVersionTable.environment_id == EnvironmentTable.id)
-        .where(EnvironmentTable.workspace_id == workspace_id)
+        .where(or_(own, EnvironmentTable.workspace_id.is_(None)))
     )
 
 
-async def _with_content(session: AsyncSession, scope: Scope, name: str, content: str) -> Row | None:
+async def with_content(session: AsyncSession, scope: Scope, name: str, content: str) -> Row | None:
+    """The version of a name that has this content, if there is one."""
     wanted = _versions(scope.workspace_id).where(
         EnvironmentTable.name == name, EnvironmentVersionTable.content_digest == content
     )

@@ -42,13 +42,16 @@ from keelway_api.snapshots.tables import SnapshotTable
 async def create(session: AsyncSession, scope: Scope, body: ServiceCreate, settings: ApiSettings) -> Service:
     """A new service and the operation that deploys it.
 
-    Raises AlreadyExists, NotFound and WrongState for what it refers to, InvalidRequest for a script that is not there.
+    Raises AlreadyExists, NotFound, WrongState and NeedsImage for what it refers to, InvalidRequest for a script that is
+    not there.
     """
     versions = [await models.require_deployable(session, scope, reference) for reference in body.models]
     snapshot = await snapshots.require_ready(session, scope, body.inference_config.snapshot)
     await _check_script(session, snapshot, body.inference_config.entry_script)
     name, _, number = body.inference_config.environment.rpartition(":")
-    environment, _ = await environments.get_row(session, scope, name, number)
+    found = await environments.get_row(session, scope, name, number)
+    environments.require_buildable(found, f"target {body.deployment_config.compute_type}")
+    environment = found[0]
     service = await _insert(session, scope, body)
     revision = RevisionTable(
         service_id=service.id,

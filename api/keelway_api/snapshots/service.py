@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from uuid import UUID
 
 from sqlalchemy import func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keelway.contracts.files import manifest_digest
+from keelway.contracts.files import FileEntry, manifest_digest
 from keelway.contracts.snapshots import Snapshot, SnapshotCreate, SnapshotState, SnapshotUpload
 from keelway_api.audit import service as audit
 from keelway_api.auth.dependencies import Scope
@@ -89,6 +90,12 @@ async def require_ready(session: AsyncSession, scope: Scope, digest: str) -> Sna
     if row.state != SnapshotState.READY:
         raise WrongState(f"snapshot {digest}", row.state, "a committed snapshot")
     return row
+
+
+async def files_of(session: AsyncSession, snapshot_id: UUID) -> list[FileEntry]:
+    """The files of a snapshot."""
+    row = await session.get_one(SnapshotTable, snapshot_id)
+    return await manifests.files_of(session, row.manifest_id)
 
 
 async def upload(session: AsyncSession, row: SnapshotTable) -> SnapshotUpload:

@@ -15,8 +15,8 @@ from keelway.errors import InvalidInput
 from keelway.inference import InferenceSource
 from keelway.resources.base import checked
 
-_INFERENCE = {"entryScript", "runtime", "condaFile", "sourceDirectory", "description"}
-_INFERENCE_LATER = {"extraDockerfileSteps", "enableGpu", "cudaVersion", "baseImage", "baseImageRegistry", "environment"}
+_INFERENCE = {"entryScript", "runtime", "condaFile", "sourceDirectory", "description", "environment"}
+_INFERENCE_LATER = {"extraDockerfileSteps", "enableGpu", "cudaVersion", "baseImage", "baseImageRegistry"}
 _DEPLOYMENT = {"computeType", "numReplicas", "dataCollection"}
 _DEPLOYMENT_LATER = {
     "port", "containerResourceRequirements", "location", "authEnabled", "sslEnabled", "appInsightsEnabled",
@@ -38,11 +38,17 @@ def read_inference(path: Path, *, environment: str | None = None) -> InferenceSo
     entry_script = _string(path, document, "entryScript")
     if not entry_script:
         raise InvalidInput(f"{path}: entryScript is missing")
+    definition = document.get("environment")
+    if definition is not None and not isinstance(definition, dict):
+        raise InvalidInput(f"{path}: environment must be an object: the JSON of a whole environment")
+    if definition is not None and environment is not None:
+        raise InvalidInput(f"{path}: environment stands in the file; do not name another with -e")
     source = InferenceSource(
         entry_script=entry_script,
         source_directory=path.parent / (_string(path, document, "sourceDirectory") or "."),
         conda_file=_string(path, document, "condaFile"),
         environment=environment,
+        definition=definition,
         description=_string(path, document, "description") or "",
     )
     source.check()

@@ -137,7 +137,18 @@ PROBLEMS: dict[str, ProblemType] = {
         422, "No set of packages satisfies this", "The resolver's own explanation is in `detail`."
     ),
     "python-not-available": ProblemType(
-        422, "No node has this Python", "`available` lists the versions that the nodes have."
+        422,
+        "This Python is not to be had",
+        "`available` lists the versions that the nodes, or the declared conda channels, have; `python_version` "
+        "overrides what a file asks for.",
+    ),
+    "name-reserved": ProblemType(
+        409, "The name is reserved", "Environments with such names are made by Keelway and read-only; choose another."
+    ),
+    "needs-image": ProblemType(
+        409,
+        "This environment runs only in its image",
+        "With user-managed dependencies the image's own Python is used and nothing is built; a process has no image.",
     ),
     "no-node": ProblemType(
         503, "No node is ready", "A worker host must be registered and alive before anything can be built or run."

@@ -146,8 +146,11 @@ class EnvironmentSpec(Answer):
     name: str
     version: int
     python_version: str
+    platform: str | None = None
     lock: str
+    conda_lock: str | None = None
     lock_digest: str
+    wheels: list[FileEntry] = Field(default_factory=list)
     environment_variables: dict[str, str] = Field(default_factory=dict)
 
 

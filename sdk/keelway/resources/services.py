@@ -95,10 +95,13 @@ class Services(Resource):
         return self.inference_config(source, snapshot=snapshot, environment=self.environment_for(name, source))
 
     def environment_for(self, name: str, source: InferenceSource) -> str:
-        """The environment that service `name` runs in: the source's own, or `<name>-env` made of its conda file."""
+        """The environment that service `name` runs in: the source's own, or `<name>-env` made of what it says."""
         source.check()
         if source.environment:
             return reference(source.environment)
+        if source.definition is not None:
+            named = source.definition.get("name") or f"{name}-env"
+            return self._client.environments.register_definition(source.definition, named).id
         conda_file = source.conda_path
         pip_requirements = None if conda_file else []
         return self._client.environments.register(

@@ -32,6 +32,13 @@ class Snapshots(Resource):
         for path in needed:
             if Path(path).as_posix() not in files:
                 raise InvalidInput(f"{path} lies in a folder that a snapshot leaves out; move it elsewhere")
+        return self.upload_files(files, progress=progress)
+
+    def upload_files(self, files: dict[str, Path], *, progress: Progress | None = None) -> Snapshot:
+        """These files, by the paths that they get in the snapshot."""
+        for path, file in files.items():
+            if not file.is_file():
+                raise InvalidInput(f"{file} is not a file; it would be {path} in the snapshot")
         body = checked(SnapshotCreate, files=manifest(files, progress))
         upload = self._send(SnapshotUpload, "POST", f"{self._workspace}/snapshots", body)
         if upload.state is SnapshotState.READY and not upload.missing:

@@ -67,7 +67,7 @@ def test_a_line_that_is_no_plain_requirement_is_refused(api, w, line):
 
 
 @pytest.mark.parametrize(
-    "text", ["dependencies: [", "!!python/object/apply:os.system [touch x]", "dependencies: [numpy]", "[" * 5000]
+    "text", ["dependencies: [", "!!python/object/apply:os.system [touch x]", "dependencies: [numpy[x]]", "[" * 5000]
 )
 def test_a_file_that_cannot_be_read_is_refused(api, w, text):
     assert_problem(register(api, w, conda_file=text), "environment-invalid")

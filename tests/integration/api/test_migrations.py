@@ -13,7 +13,7 @@ from alembic.migration import MigrationContext
 from psycopg import sql
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import IntegrityError, OperationalError
 
 from keelway_api import schema
 from keelway_api.migrate import LOCK, alembic_config, upgrade
@@ -130,6 +130,41 @@ def test_a_migrator_waits_for_another_one(database_url):
         connection.execute(text("SELECT pg_advisory_unlock(:lock)"), {"lock": LOCK})
         waiter.join(60)
     assert tables(database_url) == {*schema.metadata.tables, "alembic_version"}
+
+
+def test_environments_of_the_release_before_stay_and_curated_ones_go_when_it_comes_back(database_url):
+    command.upgrade(alembic_config(database_url), "0005")
+    version = (
+        "INSERT INTO environment_versions (id, environment_id, version, content_digest, definition, python_version, "
+        "requirements, lock, lock_digest, created_by) "
+        "SELECT gen_random_uuid(), id, 1, 'c', '{}', '3.11', '[]', '', 'd', 'x' FROM environments WHERE name = :name"
+    )
+    with connected(database_url) as connection:
+        connection.execute(
+            text(
+                "WITH w AS (INSERT INTO workspaces (id, name, description, created_by) "
+                "VALUES (gen_random_uuid(), 'w', '', 'x') RETURNING id) "
+                "INSERT INTO environments (id, workspace_id, name, last_version) "
+                "SELECT gen_random_uuid(), id, 'old', 1 FROM w"
+            )
+        )
+        connection.execute(text(version), {"name": "old"})
+        connection.commit()
+
+    upgrade(database_url)
+    with connected(database_url) as connection:
+        curated = "INSERT INTO environments (id, name, last_version) VALUES (gen_random_uuid(), 'curated', 1)"
+        connection.execute(text(curated))
+        connection.execute(text(version), {"name": "curated"})
+        connection.commit()
+        with pytest.raises(IntegrityError):
+            connection.execute(text(curated))
+        connection.rollback()
+    command.downgrade(alembic_config(database_url), "0005")
+
+    with connected(database_url) as connection:
+        assert connection.execute(text("SELECT name FROM environments")).scalars().all() == ["old"]
+        assert len(connection.execute(text("SELECT * FROM environment_versions")).all()) == 1
 
 
 def test_every_constraint_is_named_by_the_convention(database_url):

@@ -77,7 +77,8 @@ def test_environments_are_paged(api, workspace, w):
     for name in ("b", "a", "c"):
         environment(api, workspace, name)
 
-    assert [found["name"] for found in walk(api.admin, f"{w}/environments", limit=2)] == ["a", "b", "c"]
+    found = [found["name"] for found in walk(api.admin, f"{w}/environments", limit=2)]
+    assert found == ["Keelway-Minimal", "Keelway-Sklearn", "a", "b", "c"]
     assert [found["version"] for found in walk(api.admin, f"{w}/environments/a/versions", limit=1)] == [1]
 
 

@@ -51,6 +51,8 @@ IN_WORKSPACE = {  # the lowest role for each route below a workspace
     ("GET", ENVIRONMENT): READER,
     ("GET", ENVIRONMENT + "/{version}"): READER,
     ("GET", ENVIRONMENT + "/{version}/lock"): READER,
+    ("GET", ENVIRONMENT + "/{version}/lock/diff"): READER,
+    ("GET", ENVIRONMENT + "/{version}/definition"): READER,
     ("POST", ENVIRONMENT + "/{version}/build"): CONTRIBUTOR,
     ("GET", W + "/experiments"): READER,
     ("POST", RUNS): CONTRIBUTOR,

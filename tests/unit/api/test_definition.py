@@ -3,15 +3,21 @@
 import time
 
 import pytest
+import yaml
 from packaging.specifiers import SpecifierSet
 
 from keelway.contracts.environments import EnvironmentVersionCreate
+from keelway_api.environments.conda import as_pip, parse
 from keelway_api.environments.definition import choose_python, read
 from keelway_api.errors import EnvironmentInvalid, PythonNotAvailable
 
 
 def conda(text, **more):
     return read(EnvironmentVersionCreate(conda_file=text, **more))
+
+
+def old(definition, **more):
+    return read(EnvironmentVersionCreate.model_validate({"definition": definition, **more}))
 
 
 def pip(text, **more):
@@ -42,6 +48,42 @@ def test_a_conda_file_of_the_old_system_is_read():
     assert found.python == SpecifierSet("==3.6.*")
     assert found.requirements == ("scikit-learn==0.22", "numpy>=1.20")
     assert found.variables == {"A": "b", "N": "1"}
+
+
+def test_a_definition_of_the_old_system_is_read():
+    found = old(
+        {
+            "name": "e",
+            "environmentVariables": {"A": "c"},
+            "python": {"condaDependencies": yaml.safe_load(OLD)},
+            "docker": {
+                "baseImage": "mcr.microsoft.com/azureml/base:1",
+                "baseImageRegistry": {"address": "r.example:5000", "username": "u", "password": "p"},
+                "platform": {"os": "Linux", "architecture": "arm64"},
+                "arguments": ["--gpus", "all"],
+            },
+            "spark": {"packages": [{"group": "g"}]},
+        },
+        python_version="3.11",
+    )
+
+    assert found.python == SpecifierSet("==3.11.*")
+    assert found.requirements == ("scikit-learn==0.22", "numpy>=1.20")
+    assert found.variables == {"A": "c", "N": "1"}
+    assert (found.image.base_image, found.machine) == ("mcr.microsoft.com/azureml/base:1", "aarch64")
+    assert found.image.registry is not None
+    assert found.image.registry.password == "p"
+    assert found.notes == ("docker.arguments is kept and has no effect", "spark.packages is kept and has no effect")
+
+
+def test_the_images_own_python_needs_no_packages():
+    docker = {"baseDockerfile": "ARG x=1\n# a comment\nFROM python:3.11\nRUN pip install six && echo $(date)\n"}
+    python = {"userManagedDependencies": True, "interpreterPath": "/opt/conda/bin/python"}
+
+    found = old({"python": python, "docker": docker})
+
+    assert (found.is_user_managed, found.requirements, found.conda_specs) == (True, (), ())
+    assert found.image.dockerfile == docker["baseDockerfile"]
 
 
 def test_requirements_are_read_without_comments():
@@ -147,13 +189,78 @@ def test_what_is_no_plain_requirement_is_refused_by_its_line(line):
 
 
 @pytest.mark.parametrize(
-    "line", ["numpy=1.20", "conda-forge::numpy", "cudatoolkit", "python-dateutil", "https://x/y.tar.bz2"]
+    ("line", "match", "channel"),
+    [
+        ("numpy", "numpy", None),
+        ("numpy=1.20", "numpy[version='=1.20']", None),
+        ("numpy 1.20.3 py39_0", "numpy[version='1.20.3',build='py39_0']", None),
+        ("numpy=1.26=py311*", "numpy[version='=1.26',build='py311*']", None),
+        ("conda-forge::numpy >=1.20, <2", "numpy[version='>=1.20,<2']", "conda-forge"),
+        ("pytorch/label/nightly::pytorch", "pytorch", "pytorch/label/nightly"),
+        ("scikit_learn=1.4|1.5", "scikit_learn[version='=1.4|1.5']", None),
+        ("openssl=1.1.1w=h7f8727e_0", "openssl[version='=1.1.1w',build='h7f8727e_0']", None),
+    ],
 )
-def test_conda_packages_are_refused_by_their_line(line):
+def test_a_conda_package_reaches_the_solver_in_its_own_words(line, match, channel):
+    found = conda(f"channels: [here]\ndependencies:\n- python=3.11\n- '{line}'\n")
+
+    assert found.conda_packages == (line,)
+    assert [(spec.match(), spec.channel) for spec in found.conda_specs] == [(match, channel)]
+    assert found.channels == ("here", *([channel] if channel else []))
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("https://x/y.tar.bz2", "/tmp/x.conda", "./x.conda", "numpy[url=https://x/y.conda]", 'numpy[version="1"]'),
+        *("numpy[channel=https://x]", "https://x::numpy", "file:///x::numpy", "../x::numpy", "x::y::numpy", "-e ."),
+        *(
+            "--file x",
+            "numpy'",
+            "numpy; touch x",
+            "$(touch x)",
+            "`touch x`",
+            "@/etc/passwd",
+            "numpy>1 (x)",
+            "num py 1 2",
+        ),
+    ],
+)
+def test_what_is_no_conda_package_is_refused_by_its_line(line):
     with pytest.raises(EnvironmentInvalid) as refused:
-        conda(f"dependencies:\n- python=3.11\n- '{line}'\n")
+        conda(yaml.safe_dump({"dependencies": ["python=3.11", line]}))
 
     assert refused.value.fields["line"] == line
+
+
+@pytest.mark.parametrize(
+    "channel",
+    [
+        *(
+            "https://evil.example/x",
+            "file:///etc",
+            "/etc",
+            "../x",
+            "x/../y",
+            "x::y",
+            "a b",
+            "$(x)",
+            "",
+            "x\n",
+            1,
+            ["x"],
+        ),
+        *("{{x}}", "x'", "-x", "a/b/c/d/e"),
+    ],
+)
+def test_a_channel_is_a_name_and_nothing_else(channel):
+    with pytest.raises(EnvironmentInvalid):
+        conda(yaml.safe_dump({"channels": [channel], "dependencies": ["numpy"]}))
+
+
+def test_channels_count_only_where_conda_packages_are_wanted():
+    assert conda("channels: [a, nodefaults, b, a]\ndependencies: [numpy]").channels == ("a", "b")
+    assert conda("channels: [a]\ndependencies: [python, pip]").channels == ()
 
 
 @pytest.mark.parametrize(
@@ -170,11 +277,24 @@ def test_conda_packages_are_refused_by_their_line(line):
         ("openssl=1.1.1w=h7f8727e_0", "openssl"),
     ],
 )
-def test_a_conda_package_is_refused_with_the_requirement_to_write_instead(line, instead):
-    with pytest.raises(EnvironmentInvalid) as refused:
-        conda(f"dependencies: ['{line}']")
+def test_a_conda_package_has_a_requirement_that_comes_closest(line, instead):
+    spec = parse(line)
 
-    assert f"write {instead!r} under 'pip:'" in refused.value.detail
+    assert spec is not None
+    assert as_pip(spec) == instead
+
+
+@pytest.mark.parametrize(
+    ("real", "kept"), [(False, ("six",)), (True, ("azureml-defaults", "azureml-monitoring~=0.1", "six"))]
+)
+def test_the_old_systems_scoring_server_is_the_runtime_unless_the_real_one_is_wanted(real, kept):
+    lines = ["azureml-defaults", "azureml-monitoring~=0.1", "six"]
+
+    assert pip("\n".join(lines), real_azureml=real).requirements == kept
+    document = yaml.safe_dump({"dependencies": [{"pip": lines}]})
+    assert conda(document, real_azureml=real).requirements == kept
+    definition = {"python": {"condaDependencies": yaml.safe_load(document)}}
+    assert old(definition, real_azureml=real).requirements == kept
 
 
 @pytest.mark.parametrize(
@@ -249,6 +369,21 @@ def test_a_file_that_unfolds_to_gigabytes_is_refused_at_once(where):
         conda(f"channels: [{', '.join(nested)}]\n{where}")
 
     assert time.monotonic() - started < 5
+
+
+def test_a_line_that_stands_in_a_file_a_million_times_is_refused_at_once():
+    line = "a" + ",".join([">=1"] * 20_000)
+    repeated = ", ".join(["*a"] * 20_000)
+    started = time.monotonic()
+
+    for text in (
+        f"x: &a '{line}'\ndependencies: [{{pip: [{repeated}]}}]",
+        f"x: &a {{pip: [six, idna]}}\ndependencies: [{repeated}]",
+    ):
+        with pytest.raises(EnvironmentInvalid):
+            conda(text.replace("x:", "prefix:"))
+
+    assert time.monotonic() - started < 10
 
 
 @pytest.mark.parametrize("name", ["", "A=B", "A B", "1A", "A\0", "A\n", "é"])

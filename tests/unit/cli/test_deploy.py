@@ -60,6 +60,18 @@ def test_every_model_name_makes_a_valid_service_name(model):
     assert 3 <= len(name) <= 32
 
 
+def test_a_whole_environment_may_stand_in_an_inference_config(tmp_path):
+    (tmp_path / "score.py").write_text("")
+    document = {"name": "env", "docker": {"baseImage": "x"}}
+
+    assert read_inference(write(tmp_path, entryScript="score.py", environment=document)).definition == document
+    for more, environment in (({"environment": "env"}, None), ({"environment": document}, "sklearn")):
+        with pytest.raises(InvalidInput, match="environment"):
+            read_inference(write(tmp_path, entryScript="score.py", **more), environment=environment)
+    with pytest.raises(InvalidInput, match="not both"):
+        read_inference(write(tmp_path, entryScript="score.py", condaFile="c.yml", environment=document))
+
+
 @pytest.mark.parametrize(
     ("model", "service"),
     [("ridge", "ridge"), ("My_Model.v2", "my-model-v2"), ("9lives", "model-9lives"), ("ab", "ab-service")],

@@ -97,7 +97,9 @@ def test_an_environment_is_registered_shown_locked_and_built(wire, keelway, tmp_
     (tmp_path / "conda.yml").write_text("dependencies: [pip]")
     wire.on(f"POST {path}", Answer(201, samples.environment("sklearn")))
     wire.on(f"GET {path}/1", Answer(200, samples.environment("sklearn")))
-    wire.on(f"GET {path}/latest/lock", Answer(200, {"digest": "b", "python_version": "3.11", "requirements": "a==1\n"}))
+    locked = [{"name": "a", "version": "1", "manager": "pip"}]
+    lock = {"digest": "b", "python_version": "3.11", "requirements": "a==1\n", "packages": locked}
+    wire.on(f"GET {path}/latest/lock", Answer(200, lock))
     wire.on(f"POST {path}/latest/build", Answer(202, samples.operation()))
     wire.on(f"GET {OPERATION}", Answer(200, samples.operation()))
     latest = {"name": "sklearn", "created_at": "2030-01-01T00:00:00Z", "latest": samples.environment("sklearn")}
@@ -107,7 +109,7 @@ def test_an_environment_is_registered_shown_locked_and_built(wire, keelway, tmp_
     assert "sklearn:1" in keelway("environment", "register", "sklearn", *conda).stdout
     assert wire.asked[0].json == {"conda_file": "dependencies: [pip]", "environment_variables": {"A": "b"}}
     assert "numpy" in keelway("environment", "show", "sklearn:1").stdout
-    assert keelway("environment", "lock", "sklearn").stdout == "a==1\n"
+    assert keelway("environment", "lock", "sklearn", "--requirements").stdout == "a==1\n"
     assert "sklearn" in keelway("environment", "list").stdout
     assert "succeeded" in keelway("environment", "build", "sklearn").stdout
 

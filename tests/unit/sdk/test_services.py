@@ -129,6 +129,21 @@ def test_a_registered_environment_is_used_as_it_is(wire, client, source):
     assert not wire.of("POST", f"{W}/environments")
 
 
+@pytest.mark.parametrize(("name", "registered"), [({}, "ridge-svc-env"), ({"name": "its-own"}, "its-own")])
+def test_a_definition_is_registered_first(wire, client, source, name, registered):
+    accept(wire, Answer(body=samples.operation()))
+    wire.on(f"POST {W}/environments/{registered}/versions", Answer(201, samples.environment(registered)))
+    definition = {**name, "environmentVariables": {"A": "b"}}
+    own = InferenceSource(entry_script="score.py", source_directory=source.source_directory, definition=definition)
+
+    client.services.deploy("ridge-svc", ["ridge"], own)
+
+    sent = wire.of("POST", f"{W}/environments/{registered}")[0].json["definition"]
+    assert (sent.get("name"), sent["environmentVariables"]) == (name.get("name"), {"A": "b"})
+    created = wire.of("POST", f"{W}/services")[0].json
+    assert created["inference_config"]["environment"] == f"{registered}:1"
+
+
 def test_a_script_without_a_conda_file_gets_an_environment_of_nothing(wire, client, source):
     accept(wire, Answer(body=samples.operation()))
     bare = InferenceSource(entry_script="score.py", source_directory=source.source_directory)
@@ -149,6 +164,7 @@ def test_a_script_without_a_conda_file_gets_an_environment_of_nothing(wire, clie
         ({"entry_script": "class.py"}, SCRIPT, "identifier"),
         ({"conda_file": "nope.yml"}, SCRIPT, "does not exist"),
         ({"environment": "e", "conda_file": "conda.yml"}, SCRIPT, "not both"),
+        ({"environment": "e", "definition": {}}, SCRIPT, "not both"),
         ({"source_directory": Path("/nope")}, SCRIPT, "not a folder"),
     ],
 )

@@ -89,9 +89,9 @@ def test_a_full_disk_has_a_name_of_its_own():
     finished = environments.Finished(2, ["error: failed to write: No space left on device (os error 28)"])
 
     with pytest.raises(WorkFailed) as failed:
-        environments._judge(["pip", "install"], finished)
+        environments._judge(environments._uv("pip", "install"), finished)
 
-    assert failed.value.code == "disk-full"
+    assert (failed.value.code, "uv pip install" in failed.value.message) == ("disk-full", True)
 
 
 def test_a_lock_without_its_digest_is_refused(empty, environment, pythons):
