@@ -18,6 +18,7 @@ MEMORY_BYTES = 3 * 2**30
 AT_ONCE = 2
 WAITING_AT_MOST = 30
 WAIT_S = 120.0
+ENDED_S = 5.0
 PASSED_ON = (
     "PATH",
     "HOME",
@@ -103,8 +104,16 @@ async def run(
         raise DependencyAway("package-index", f"Resolving took longer than {timeout_s:.0f} s.") from None
     finally:
         if process.returncode is None:
-            process.kill()
+            await _end(process)
     return Ended(process.returncode or 0, out.decode(errors="replace"), err.decode(errors="replace"))
+
+
+async def _end(process: asyncio.subprocess.Process) -> None:
+    """Kill it, and wait until it is gone and its pipes are read to their end: else they stay open."""
+    process.kill()
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(ENDED_S):
+            await process.communicate()
 
 
 def _environment() -> dict[str, str]:
