@@ -1,12 +1,12 @@
 """What stands in a lock, what differs between two, and the limits within which locks are made."""
 
 import asyncio
-import gc
 import json
 import sys
 import time
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from keelway.contracts.environments import LockedPackage
@@ -102,7 +102,7 @@ async def test_a_program_that_takes_too_long_is_ended():
         await run([sys.executable, "-c", "import time; time.sleep(60)"], "", timeout_s=0.5)
 
     assert time.monotonic() - started < 10
-    gc.collect()  # an error of its own, were a process or a pipe of it left
+    assert psutil.Process().children() == []
 
 
 async def test_a_program_of_a_request_that_is_cancelled_is_ended():
@@ -113,8 +113,7 @@ async def test_a_program_of_a_request_that_is_cancelled_is_ended():
     await asyncio.gather(running, return_exceptions=True)
 
     assert running.cancelled()
-    del running
-    gc.collect()
+    assert psutil.Process().children() == []
 
 
 async def test_a_program_gets_so_much_memory_and_no_more():
