@@ -52,6 +52,8 @@ class ApiSettings(BaseSettings):
     s3_bucket: str = "keelway"
     s3_secure: bool = False
     s3_region: str = "us-east-1"
+    s3_public_url: AnyHttpUrl | None = None
+    s3_link_s: int = Field(900, ge=1, le=7 * 86400)
     host: str = "127.0.0.1"
     port: int = Field(7300, ge=0, le=65535)
     behind_proxy: bool = False
@@ -105,11 +107,16 @@ class ApiSettings(BaseSettings):
                 raise ValueError("conda channels are given as name=url, with a blank between them")
         return channels
 
-    @field_validator("gateway_url", "gateway_check_url", mode="after")
+    @field_validator("s3_public_url", mode="before")
+    @classmethod
+    def _none_when_empty(cls, url: Any) -> Any:
+        return url or None
+
+    @field_validator("gateway_url", "gateway_check_url", "s3_public_url", mode="after")
     @classmethod
     def _no_path(cls, url: AnyHttpUrl | None) -> AnyHttpUrl | None:
-        if url is not None and url.path not in {None, "/"}:
-            raise ValueError("the gateway's URL is a scheme, a host and a port, without a path")
+        if url is not None and (url.path not in {None, "/"} or url.query or url.fragment or url.username):
+            raise ValueError("must be a scheme, a host and a port, and nothing else")
         return url
 
     @model_validator(mode="after")

@@ -1,7 +1,7 @@
 """Downloads that are verified before they exist: bytes go into a part file, which is renamed when its digest is right.
 
-A file of many ranges is fetched by several threads, and an attempt that broke off, its process killed even, is gone on
-with by the next one.
+A file of many ranges is fetched by several threads, from the object store where it can be, and an attempt that broke
+off, its process killed even, is gone on with by the next one.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ import tarfile
 import threading
 import uuid
 from collections.abc import Callable, Collection, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -20,29 +21,31 @@ from typing import TYPE_CHECKING, BinaryIO, cast
 import httpx2
 
 from keelway.errors import DamagedDownload
+from keelway.links import Links, Store
 from keelway.staging import sync_folder
 from keelway.uploads import Tally, digest, in_parallel
 
 if TYPE_CHECKING:
-    from io import BufferedReader
+    from io import BufferedReader, FileIO
 
     from keelway.client import Client
     from keelway.contracts.files import FileEntry
 
 RANGE_BYTES = 32 * 1024 * 1024
-_CHUNK_BYTES = 1024 * 1024
+_CHUNK_BYTES = 256 * 1024  # more at once is slower: it leaves the processor's cache
 _THERE = b"\1"
 _ENTRY_BYTES = 16 * 1024  # more than the headers and the padding of a file in a tar, with the longest path
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """A file to fetch: from where, to where, and what it must be."""
+    """A file to fetch: from where, to where, and what it must be. `links_url` is asked for links to the store."""
 
     url: str
     to: Path
     sha256: str
     size_bytes: int
+    links_url: str | None = None
 
 
 def download_file(
@@ -71,7 +74,12 @@ def download_files(client: Client, wanted: Sequence[Wanted], parts: Path, tally:
     """
     for folder in {parts, *(one.to.parent for one in wanted)}:
         folder.mkdir(parents=True, exist_ok=True)
-    large = [_Ranged(client, one, parts, tally) for one in wanted if one.size_bytes > RANGE_BYTES]
+    with closing(Store()) as store:
+        _download_files(client, store, wanted, parts, tally)
+
+
+def _download_files(client: Client, store: Store, wanted: Sequence[Wanted], parts: Path, tally: Tally) -> None:
+    large = [_Ranged(client, store, one, parts, tally) for one in wanted if one.size_bytes > RANGE_BYTES]
     work: list[Callable[[], None]] = [
         partial(_small, client, one, parts, tally) for one in wanted if one.size_bytes <= RANGE_BYTES
     ]
@@ -204,15 +212,16 @@ class _Ranged:
     process left can be gone on with. Where something on the way knows no ranges, one stream brings all of it.
     """
 
-    def __init__(self, client: Client, wanted: Wanted, parts: Path, tally: Tally) -> None:
+    def __init__(self, client: Client, store: Store, wanted: Wanted, parts: Path, tally: Tally) -> None:
         self._client, self._wanted, self.tally = client, wanted, tally
+        self._links = Links(client, wanted.links_url, store)
         self._part = parts / f"{hashlib.sha256(os.fsencode(wanted.to)).hexdigest()}.ranges"
         self._count = -(-wanted.size_bytes // RANGE_BYTES)
         self._is_resumed = self._is_finished = False
         self.there: set[int] = set()
         self._marking, self._streaming = threading.Lock(), threading.Lock()
         self._hash, self._hashed = hashlib.sha256(), 0
-        self._hashing = threading.Lock()
+        self._hashing, self._syncing = threading.Lock(), threading.Lock()
 
     def missing(self) -> list[Callable[[], None]]:
         """What is still to be done, in pieces that may be done at the same time."""
@@ -250,27 +259,31 @@ class _Ranged:
         if number in self.there or self._streaming.locked():
             return
         with _opened(self._part, "r+b") as stream:
-            sink = _Sink(self, stream, number)
-            try:
-                start, end = self.span(number)
-                _Fetch(self._client, self._wanted.url, sink, start, end, is_range=True).run()
-            except _NoRanges:
-                sink.forget()
-                self._stream(stream)
-        if self._hashing.acquire(blocking=False):
-            try:
-                self._hash_on()
-            finally:
-                self._hashing.release()
+            self._bring(number, stream)
+            _unless_busy(self._hashing, self._hash_on)
+            # What is on the disk already need not be waited for at the end.
+            _unless_busy(self._syncing, partial(_sync_content, stream))
 
-    def _stream(self, stream: BinaryIO) -> None:
+    def _bring(self, number: int, stream: FileIO) -> None:
+        """From the store as far as it goes, the rest through the API."""
+        sink = _Sink(self, stream, number)
+        start, end = self.span(number)
+        at = self._links.fetch(start, end, sink)
+        if at == end:
+            return
+        try:
+            _Fetch(self._client, self._wanted.url, sink, at, end, is_range=True).run()
+        except _NoRanges:
+            sink.forget()
+            self._stream(stream)
+
+    def _stream(self, stream: FileIO) -> None:
         """Fetch the whole file, unless another thread does: each range would come with all bytes before it."""
         if self._streaming.acquire(blocking=False):
             _Fetch(self._client, self._wanted.url, _Sink(self, stream, 0), 0, self._wanted.size_bytes).run()
 
-    def mark(self, number: int, stream: BinaryIO) -> bool:
+    def mark(self, number: int, stream: FileIO) -> bool:
         """Say that a range is there; whether it was not before."""
-        stream.flush()  # a mark must not be there before its bytes
         stream.seek(self._wanted.size_bytes + number)
         stream.write(_THERE)
         with self._marking:
@@ -280,12 +293,14 @@ class _Ranged:
 
     def _hash_on(self) -> None:
         """Hash what is there without a gap, while others fetch what comes behind it."""
+        chunk = memoryview(bytearray(_CHUNK_BYTES))
         with _opened(self._part, "rb") as stream:
             while self._hashed in self.there:
-                start, end = self.span(self._hashed)
-                stream.seek(start)
-                for at in range(start, end, _CHUNK_BYTES):
-                    self._hash.update(stream.read(min(_CHUNK_BYTES, end - at)))
+                at, end = self.span(self._hashed)
+                stream.seek(at)
+                while at < end and (size_bytes := stream.readinto(chunk[: end - at])):
+                    self._hash.update(chunk[:size_bytes])
+                    at += size_bytes
                 self._hashed += 1
 
     def span(self, number: int) -> tuple[int, int]:
@@ -317,16 +332,15 @@ class _Sink:
     Two threads may bring the same range, one of them as a part of the whole file: its bytes are counted once.
     """
 
-    def __init__(self, file: _Ranged, stream: BinaryIO, number: int) -> None:
+    def __init__(self, file: _Ranged, stream: FileIO, number: int) -> None:
         self._file, self._stream = file, stream
         self._begin(number)
 
-    def __call__(self, chunk: bytes) -> None:
+    def __call__(self, chunk: bytes | memoryview) -> None:
         while chunk:
             piece, chunk = chunk[: self._end - self._at], chunk[self._end - self._at :]
             if self._is_wanted:
-                self._stream.seek(self._at)
-                self._stream.write(piece)
+                _write(self._stream, piece)
                 self._file.tally.add(len(piece))
                 self._counted += len(piece)
             self._at += len(piece)
@@ -343,6 +357,7 @@ class _Sink:
         self._number, self._counted = number, 0
         self._at, self._end = self._file.span(number)
         self._is_wanted = number not in self._file.there
+        self._stream.seek(self._at)
 
 
 class _NoRanges(Exception):  # noqa: N818  (never seen by callers)
@@ -423,9 +438,29 @@ class _Fetch:
         return 0
 
 
-def _opened(part: Path, mode: str) -> BinaryIO:
-    """A part file, never one that a link leads to."""
-    return cast("BinaryIO", open(part, mode, opener=_no_link))
+def _opened(part: Path, mode: str) -> FileIO:
+    """A part file, never one that a link leads to. Without a buffer: what is written is there."""
+    return cast("FileIO", open(part, mode, buffering=0, opener=_no_link))
+
+
+def _write(stream: FileIO, content: bytes | memoryview) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[stream.write(rest) :]
+
+
+def _sync_content(stream: FileIO) -> None:
+    """Wait until what was written is on the disk, at least the bytes themselves."""
+    getattr(os, "fdatasync", os.fsync)(stream.fileno())
+
+
+def _unless_busy(lock: threading.Lock, work: Callable[[], None]) -> None:
+    """Do the work, unless another thread is at it."""
+    if lock.acquire(blocking=False):
+        try:
+            work()
+        finally:
+            lock.release()
 
 
 def _no_link(path: str, flags: int) -> int:

@@ -18,6 +18,7 @@ from keelway_standalone.files import write_whole
 # chose, just when its process is started again.
 FIRST_PORT, LAST_PORT = 20_000, 32_000
 S3_PORTS = ("master", "master_grpc", "volume", "volume_grpc", "filer", "filer_grpc", "s3", "s3_grpc")
+LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 ANY_HOST = frozenset({"0.0.0.0", "::"})  # noqa: S104 (compared with, not bound to)
 
 
@@ -52,6 +53,11 @@ class Addresses:
     def s3_endpoint(self) -> str:
         """host:port of the object store."""
         return f"127.0.0.1:{self.s3['s3']}"
+
+    @property
+    def s3_public_url(self) -> str:
+        """The object store as the API's clients reach it; empty when they may be on other hosts."""
+        return f"http://{self.s3_endpoint}" if self.host in LOOPBACK else ""
 
     @property
     def socket_dir(self) -> Path:

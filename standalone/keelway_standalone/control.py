@@ -18,7 +18,7 @@ from keelway_standalone.child import Program
 from keelway_standalone.layout import Layout
 from keelway_standalone.s3 import BUCKET, REGION
 from keelway_standalone.secrets import Secrets
-from keelway_standalone.surroundings import networked
+from keelway_standalone.surroundings import is_declared, networked
 
 # What an operator may tune: these go from our own environment to the process that reads them.
 API_PASSED = (
@@ -116,6 +116,7 @@ class Control:
             "KEELWAY_S3_SECRET_KEY_FILE": self._file("s3_secret_key"),
             "KEELWAY_S3_BUCKET": BUCKET,
             "KEELWAY_S3_REGION": REGION,
+            "KEELWAY_S3_PUBLIC_URL": self._s3_public_url(),
             "KEELWAY_HOST": at.host,
             "KEELWAY_PORT": at.port,
             "KEELWAY_ADMIN_TOKEN_FILE": self._file("admin_token"),
@@ -125,6 +126,11 @@ class Control:
             "KEELWAY_STATUS_FILE": self._layout.status,
         }
         return networked(self._layout, settings, API_PASSED)
+
+    def _s3_public_url(self) -> str:
+        # Behind a proxy clients come from elsewhere, whatever we listen on.
+        is_proxied = is_declared("KEELWAY_BEHIND_PROXY")
+        return os.environ.get("KEELWAY_S3_PUBLIC_URL", "" if is_proxied else self._addresses.s3_public_url)
 
     def _node_env(self, **more: object) -> dict[str, str]:
         settings = {

@@ -26,5 +26,10 @@ def networked(layout: Layout, settings: Mapping[str, object], passed: tuple[str,
     return basic(layout) | {"PYTHONUNBUFFERED": "1"} | _picked((*names, *prefixed)) | given
 
 
+def is_declared(name: str) -> bool:
+    """Whether an operator set a switch."""
+    return os.environ.get(name, "").lower() in {"1", "true", "yes", "on"}
+
+
 def _picked(names: tuple[str, ...]) -> dict[str, str]:
     return {name: os.environ[name] for name in names if name in os.environ}

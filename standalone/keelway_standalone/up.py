@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keelway_standalone import addresses as ports
-from keelway_standalone.addresses import Addresses
+from keelway_standalone.addresses import LOOPBACK, Addresses
 from keelway_standalone.errors import Refused, StartFailed
 from keelway_standalone.files import owner_dir
 from keelway_standalone.layout import Layout
@@ -20,8 +20,8 @@ from keelway_standalone.progress import Progress
 from keelway_standalone.secrets import Secrets
 from keelway_standalone.stack import Stack
 from keelway_standalone.strays import kill_and_wait, leftovers
+from keelway_standalone.surroundings import is_declared
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 DECLARATIONS = ("KEELWAY_BEHIND_PROXY", "KEELWAY_INSECURE")
 
 
@@ -61,8 +61,7 @@ def up(data_dir: Path | None, *, host: str, port: int, gateway_port: int, servic
 
 
 def _refuse_open_network(host: str) -> None:
-    declared = any(os.environ.get(name, "").lower() in {"1", "true", "yes", "on"} for name in DECLARATIONS)
-    if host not in LOOPBACK and not declared:
+    if host not in LOOPBACK and not any(map(is_declared, DECLARATIONS)):
         raise Refused(
             f"refusing to listen on {host} without TLS: set KEELWAY_BEHIND_PROXY=true when a proxy terminates TLS, "
             "or KEELWAY_INSECURE=true to accept that tokens cross the network in the clear"

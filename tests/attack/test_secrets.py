@@ -24,6 +24,7 @@ def stir(api):
     for http in (api.admin, api.worker, api.gateway, api.nobody, api.client(token)):
         for method, template in all_routes():
             answers.append(http.request(method, filled(template, workspace=workspace)))
+    answers.append(api.admin.get(f"/v1/workspaces/{workspace}/models/ridge/versions/1/links/m.pkl"))
     answers.append(api.nobody.get("/v1/whoami", headers={"Authorization": f"Bearer {token}x"}))
     answers.append(api.admin.get("/v1/whoami", params={"token": "x"}))
     return token, [f"{dict(answer.headers)}{answer.text}" for answer in answers]
@@ -31,6 +32,11 @@ def stir(api):
 
 def test_no_secret_is_answered_or_logged(api):
     token, answers = stir(api)
+    # A link names the key that signed it, for those who may have the link; what it signs with is in none.
+    access_key = api.stack.secrets.read("s3_access_key")
+    linked = [answer for answer in answers if "X-Amz-Signature" in answer]
+    assert linked
+    answers = [answer.replace(access_key, "") if answer in linked else answer for answer in answers]
     logs = [api.log, api.stack.output, *api.stack.layout.logs.glob("*")]
     texts = {str(path): path.read_text(errors="replace") for path in logs if path.is_file()}
     texts |= {f"answer {number}": text for number, text in enumerate(answers)}
@@ -39,6 +45,7 @@ def test_no_secret_is_answered_or_logged(api):
 
     assert len(texts) > len(PUBLIC)
     assert [(name, place) for name, secret in secrets.items() for place, text in texts.items() if secret in text] == []
+    assert [place for place, text in texts.items() if "X-Amz-Signature" in text and "answer" not in place] == []
 
 
 def test_no_secret_stands_in_a_command_line(api):

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import io
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from datetime import timedelta
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from http import HTTPStatus
 from typing import Any, TypeVar
@@ -48,6 +48,8 @@ class BlobStore:
         self._client = _client(settings, self._pool)
         self._hasty = _client(settings, _pool(status_tries=0))
         self._threads = anyio.CapacityLimiter(THREADS)
+        self._public = _public_client(settings)
+        self._link_lasts = timedelta(seconds=settings.s3_link_s)
 
     async def check(self) -> None:
         """Make the bucket when it is not there."""
@@ -79,6 +81,18 @@ class BlobStore:
         first = next(rest, None)
         response = await self._run(lambda: open_(first)) if first else None
         return self._chunks(_Reading(open_, response, rest))
+
+    @property
+    def is_public(self) -> bool:
+        """Whether clients reach the store by themselves."""
+        return self._public is not None
+
+    async def links(self, keys: Sequence[str]) -> tuple[list[str], datetime]:
+        """Addresses under which anybody may GET these objects, and until when. They are secrets: never log one."""
+        assert self._public is not None
+        sign = partial(self._public.get_presigned_url, "GET", self._bucket, expires=self._link_lasts)
+        expires_at = datetime.now(UTC) + self._link_lasts
+        return await anyio.to_thread.run_sync(lambda: [sign(key) for key in keys]), expires_at
 
     async def keys(self, prefix: str) -> list[str]:
         """All objects whose key begins with `prefix`."""
@@ -193,11 +207,23 @@ def _pool(*, status_tries: int) -> urllib3.PoolManager:
 
 
 def _client(settings: ApiSettings, pool: urllib3.PoolManager) -> Minio:
+    return _client_of(settings, settings.s3_endpoint, is_secure=settings.s3_secure, pool=pool)
+
+
+def _public_client(settings: ApiSettings) -> Minio | None:
+    """It only signs: with the region given, that takes no request."""
+    url = settings.s3_public_url
+    if url is None:
+        return None
+    return _client_of(settings, f"{url.host}:{url.port}", is_secure=url.scheme == "https", pool=None)
+
+
+def _client_of(settings: ApiSettings, endpoint: str, *, is_secure: bool, pool: urllib3.PoolManager | None) -> Minio:
     return Minio(
-        settings.s3_endpoint,
+        endpoint,
         access_key=settings.s3_access_key.get_secret_value(),
         secret_key=settings.s3_secret_key.get_secret_value(),
-        secure=settings.s3_secure,
+        secure=is_secure,
         region=settings.s3_region,
         http_client=pool,
     )

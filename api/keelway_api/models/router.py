@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from keelway.contracts.base import MODEL_NAME, Page
-from keelway.contracts.files import MAX_PATH, FileEntry
+from keelway.contracts.files import MAX_PATH, FileEntry, FileLinks
 from keelway.contracts.models import (
     Model,
     ModelVersion,
@@ -20,8 +20,8 @@ from keelway.contracts.signatures import BUNDLE_MEDIA_TYPE
 from keelway_api import documents
 from keelway_api.auth.dependencies import Contributor, Deployer, Reader
 from keelway_api.blobs.answers import archive_response, file_response, knows
+from keelway_api.blobs.links import Offset, file_links
 from keelway_api.db import Session, SessionFactory
-from keelway_api.errors import NotFound
 from keelway_api.idempotency import Once
 from keelway_api.manifests import service as manifests
 from keelway_api.manifests.opening import check_sizes
@@ -213,12 +213,24 @@ async def download_file(
     name: Name, version: str, path: str, scope: Reader, request: Request, sessions: SessionFactory
 ) -> Response:
     """The bytes of one file; Range and If-None-Match are honoured."""
-    async with sessions() as session:
-        row = await service.readable_files(session, scope, name, version)
-        files = await manifests.stored_files(session, row[2].id, path=path)
-    if not files:
-        raise NotFound("file", path)
-    return await file_response(request, request.app.state.blobs, files[0])
+    file = await service.readable_file(sessions, scope, name, version, path)
+    return await file_response(request, request.app.state.blobs, file)
+
+
+@router.get("/models/{name}/versions/{version}/links/{path:path}")
+async def link_file(
+    name: Name,
+    version: str,
+    path: str,
+    scope: Reader,
+    request: Request,
+    response: Response,
+    sessions: SessionFactory,
+    offset: Offset = 0,
+) -> FileLinks:
+    """Signed addresses of one file's parts in the object store, from `offset` on; none when clients reach no store."""
+    file = await service.readable_file(sessions, scope, name, version, path)
+    return await file_links(request.app.state.blobs, file, offset, response)
 
 
 @router.get("/models/{name}/versions/{version}/archive", response_class=Response)

@@ -14,9 +14,10 @@ from keelway.contracts.models import ModelVersion, VersionState
 from keelway_api import events
 from keelway_api.audit import service as audit
 from keelway_api.auth.dependencies import Scope
+from keelway_api.blobs.objects import StoredFile
 from keelway_api.blobs.store import BlobStore
 from keelway_api.db import Sessions
-from keelway_api.errors import ApprovalNeeded, WrongState
+from keelway_api.errors import ApprovalNeeded, NotFound, WrongState
 from keelway_api.inspections import policy
 from keelway_api.inspections import service as inspections
 from keelway_api.manifests import service as manifests
@@ -70,6 +71,16 @@ async def readable_files(session: AsyncSession, scope: Scope, name: str, number:
     row = await queries.version(session, scope.workspace_id, name, number)
     require_ready(row)
     return row
+
+
+async def readable_file(sessions: Sessions, scope: Scope, name: str, number: str, path: str) -> StoredFile:
+    """One file that may be read, and where its bytes lie. Raises NotFound, WrongState, CorruptBytes."""
+    async with sessions() as session:
+        row = await readable_files(session, scope, name, number)
+        files = await manifests.stored_files(session, row[2].id, path=path)
+    if not files:
+        raise NotFound("file", path)
+    return files[0]
 
 
 async def find_version(session: AsyncSession, scope: Scope, reference: str) -> VersionRow:

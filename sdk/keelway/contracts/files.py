@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import unicodedata
 from collections.abc import Iterable
+from datetime import datetime
 from typing import Annotated, Protocol
 
 from pydantic import AfterValidator, FailFast, Field, StringConstraints
@@ -70,6 +71,25 @@ class BlobUpload(Answer):
     size_bytes: int
     received_bytes: int
     is_stored: bool
+
+
+class PartLink(Answer):
+    """Some bytes of a file, and where whoever has this address may GET them without a token, until it expires."""
+
+    url: str
+    offset: int
+    size_bytes: int
+
+
+class FileLinks(FileEntry):
+    """Signed addresses of a file's parts in the object store, one behind the other.
+
+    Not of all parts when there are many: ask again from where the last one ends. None when clients reach no store: the
+    bytes come from the API then. They are not verified on the way: who has all of them compares their sha256.
+    """
+
+    expires_at: datetime | None = None
+    parts: list[PartLink]
 
 
 def checked_manifest(files: list[ManifestFile]) -> list[ManifestFile]:

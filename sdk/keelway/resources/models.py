@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal, TypedDict, Unpack
 
-from keelway.contracts.files import FileEntry, checked_path
+from keelway.contracts.files import FileEntry, FileLinks, checked_path
 from keelway.contracts.models import (
     Alias,
     AliasChange,
@@ -302,8 +302,19 @@ class Models(Resource):
 
     def _wanted(self, version: ModelVersion, file: FileEntry, to: Path) -> Wanted:
         # By its number: `latest` may be another version by now.
-        url = self._path(version.name, "versions", version.version, "files", *file.path.split("/"))
-        return Wanted(url, to, file.sha256, file.size_bytes)
+        of = (version.name, "versions", version.version)
+        url, links_url = (self._path(*of, kind, *file.path.split("/")) for kind in ("files", "links"))
+        return Wanted(url, to, file.sha256, file.size_bytes, links_url)
+
+    def links(self, name: str, version: str | int, path: str, *, offset: int = 0) -> FileLinks:
+        """Signed addresses of a file's parts in the object store, from `offset` on; of many parts only the first.
+
+        None when the server hands out none. Whoever has one may read that part until it expires, without a token.
+        """
+        name, version = split_reference(name, version)
+        return self._get(
+            FileLinks, self._path(name, "versions", version, "links", *path.split("/")), {"offset": offset}
+        )
 
     def sign(
         self, name: str, version: str | int = "latest", *, private_key: bytes, password: bytes | None = None

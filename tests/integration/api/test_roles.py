@@ -42,6 +42,7 @@ IN_WORKSPACE = {  # the lowest role for each route below a workspace
     ("POST", MODEL + "/{version}/inspect"): CONTRIBUTOR,
     ("GET", MODEL + "/{version}/files"): READER,
     ("GET", MODEL + "/{version}/files/{path:path}"): READER,
+    ("GET", MODEL + "/{version}/links/{path:path}"): READER,
     ("GET", MODEL + "/{version}/archive"): READER,
     ("POST", W + "/snapshots"): CONTRIBUTOR,
     ("GET", W + "/snapshots/{digest}"): READER,

@@ -5,13 +5,15 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import count
+from typing import Any
 
 import anyio
 import pytest
 from minio.error import S3Error
-from pydantic import SecretStr
+from pydantic import AnyHttpUrl, SecretStr
 
 from keelway_api.blobs import store
 from keelway_api.blobs.store import BlobStore
@@ -80,9 +82,27 @@ def test_a_refusal_is_not_asked_again():
         anyio.run(store_at(endpoint).put, "key", b"bytes")
 
 
-def store_at(endpoint: str) -> BlobStore:
+@pytest.mark.parametrize(
+    ("url", "start"),
+    [
+        ("https://store.example", "https://store.example/keelway/a/key?"),
+        ("http://[::1]:8333", "http://[::1]:8333/keelway/a/key?"),
+    ],
+)
+def test_links_lead_to_the_public_address_and_cost_no_request(url, start):
+    store = store_at("127.0.0.1:1", s3_public_url=AnyHttpUrl(url))
+
+    (link,), expires_at = anyio.run(store.links, ["a/key"])
+
+    assert link.startswith(start)
+    assert "X-Amz-Expires=900&" in link
+    assert timedelta(seconds=890) < expires_at - datetime.now(UTC) <= timedelta(seconds=900)
+
+
+def store_at(endpoint: str, **more: Any) -> BlobStore:
     return BlobStore(
         ApiSettings.model_construct(
+            **more,
             s3_endpoint=endpoint,
             s3_access_key=SecretStr("a" * 20),
             s3_secret_key=SecretStr("s" * 40),

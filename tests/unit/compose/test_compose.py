@@ -189,14 +189,15 @@ def test_the_script_makes_tokens_and_urls_that_the_api_takes(tmp_path, monkeypat
     for name in [name for name in os.environ if name.startswith("KEELWAY_")]:
         monkeypatch.delenv(name)
     for variable, value in environment("api").items():
-        monkeypatch.setenv(variable, value.replace("/run/secrets", str(folder)).replace("${", "{"))
-    monkeypatch.setenv("KEELWAY_GATEWAY_URL", "http://127.0.0.1:7301")
+        as_compose_gives_it = re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value)
+        monkeypatch.setenv(variable, as_compose_gives_it.replace("/run/secrets", str(folder)))
 
     settings = ApiSettings()  # pyright: ignore[reportCallIssue]
 
     for token in (settings.admin_token, settings.worker_token, settings.gateway_token):
         assert token is not None
         assert PATTERN.fullmatch(token.get_secret_value())
+    assert settings.s3_public_url is None  # its store is not published
     password = (folder / "postgres_app").read_text().strip()
     assert settings.database_url.get_secret_value() == f"postgresql+psycopg://keelway:{password}@postgres:5432/keelway"
 

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -147,3 +148,26 @@ def test_what_an_operator_tunes_reaches_the_process_that_reads_it(monkeypatch, l
 
     assert control.api().env["KEELWAY_LEASE_S"] == "7"
     assert "KEELWAY_LEASE_S" not in control.worker(bool).env
+
+
+@pytest.mark.parametrize(
+    ("host", "given", "url"),
+    [
+        ("127.0.0.1", {}, f"http://{ADDRESSES.s3_endpoint}"),
+        ("::1", {}, f"http://{ADDRESSES.s3_endpoint}"),
+        ("0.0.0.0", {}, ""),
+        ("192.0.2.1", {}, ""),
+        ("127.0.0.1", {"KEELWAY_BEHIND_PROXY": "true"}, ""),
+        ("127.0.0.1", {"KEELWAY_S3_PUBLIC_URL": ""}, ""),
+        ("0.0.0.0", {"KEELWAY_S3_PUBLIC_URL": "https://store.example"}, "https://store.example"),
+    ],
+)
+def test_clients_are_sent_to_the_store_only_when_they_are_on_this_host(layout, secrets, monkeypatch, host, given, url):
+    for name in ("KEELWAY_S3_PUBLIC_URL", "KEELWAY_BEHIND_PROXY"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+
+    control = Control(layout, replace(ADDRESSES, host=host), secrets, database_url="a", redis_url="b")
+
+    assert control.api().env["KEELWAY_S3_PUBLIC_URL"] == url
