@@ -22,7 +22,7 @@ Done = TypeVar("Done")
 Progress = Callable[[str, int, int], None]
 """Called with (`hash`, `upload`, `download` or `verify`; bytes done; bytes in all), never by two threads at once."""
 
-_CHUNK_BYTES = 1024 * 1024
+_CHUNK_BYTES = 256 * 1024  # stays in the processor's cache on its way
 _PARALLEL = 4
 _RESUMED_BYTES = 8 * 1024 * 1024
 _BYTES = "application/octet-stream"
@@ -178,7 +178,7 @@ class _Body:
     def __call__(self) -> Iterator[bytes]:
         self._count(self.offset)  # and no more of the attempt before this one
         self.sent = 0
-        with self._file.open("rb") as stream:
+        with self._file.open("rb", buffering=0) as stream:
             stream.seek(self.offset)
             while chunk := stream.read(_CHUNK_BYTES):
                 self.sent += len(chunk)
@@ -222,9 +222,10 @@ def _walk(path: Path, root: Path, skip: Callable[[Path], bool], inside: frozense
 def digest(file: Path, tally: Tally) -> tuple[str, int]:
     """The sha256 of a file and how many bytes were read."""
     hashed, size_bytes = hashlib.sha256(), 0
-    with file.open("rb") as stream:
-        while chunk := stream.read(_CHUNK_BYTES):
-            hashed.update(chunk)
-            size_bytes += len(chunk)
-            tally.add(len(chunk))
+    chunk = memoryview(bytearray(_CHUNK_BYTES))
+    with file.open("rb", buffering=0) as stream:
+        while read_bytes := stream.readinto(chunk):
+            hashed.update(chunk[:read_bytes])
+            size_bytes += read_bytes
+            tally.add(read_bytes)
     return hashed.hexdigest(), size_bytes

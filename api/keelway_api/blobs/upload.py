@@ -7,6 +7,7 @@ No transaction is open while bytes flow.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 from collections import deque
 from collections.abc import AsyncIterator
@@ -26,7 +27,8 @@ from keelway_api.db import Sessions, forgo_sync
 from keelway_api.errors import DigestMismatch, OffsetMismatch, UploadTakenOver
 
 PART_BYTES = 8 * 2**20
-PARTS_AT_ONCE = 3  # each holds a part in memory
+PARTS_AT_ONCE = 2  # each holds a part in memory, as does the one that comes in
+NOTE_EVERY_S = 0.5
 FIRST_EPOCH = 1
 TAKEN_OVER = "Somebody sends these bytes again with the same token; this connection is too late."
 
@@ -73,29 +75,39 @@ class Receiver:
         self._part_epochs = list(row.part_epochs)
         self._sending: deque[asyncio.Task[None]] = deque()
         self._hash = hashlib.sha256()
+        self._noted_parts = len(row.part_epochs)
+        self._has_news, self._has_ended = asyncio.Event(), asyncio.Event()
 
     async def run(self, body: AsyncIterator[bytes]) -> StoredBlob:
         """Store what is still to come. Raises DigestMismatch, UploadTakenOver, DependencyAway."""
-        row = self._row
         await self._hash_stored()
-        number = len(self._part_epochs)
-        left = row.size_bytes - self._received_bytes
-        parts = _Parts(body, max(1, min(row.part_bytes, row.size_bytes)))
+        noting = asyncio.create_task(self._note_on())
         try:
-            async for part in parts:
-                left -= len(part)
-                await anyio.to_thread.run_sync(self._hash.update, part)
-                if left <= 0:
-                    self._check(left)
-                await self._send(part_key(row.sha256, row.id, number, row.epoch), part, parts)
-                number += 1
-            self._check(left)
-            await asyncio.gather(*self._sending)
+            await self._receive(body, noting)
         finally:
             for task in self._sending:
                 task.cancel()
             await asyncio.gather(*self._sending, return_exceptions=True)
+            self._has_ended.set()
+            self._has_news.set()
+            await asyncio.gather(noting, return_exceptions=True)
         return self._stored()
+
+    async def _receive(self, body: AsyncIterator[bytes], noting: asyncio.Task[None]) -> None:
+        row, number = self._row, len(self._part_epochs)
+        left = row.size_bytes - self._received_bytes
+        parts = _Parts(body, max(1, min(row.part_bytes, row.size_bytes)))
+        async for part in parts:
+            left -= len(part)
+            await anyio.to_thread.run_sync(self._hash.update, part)
+            if left <= 0:
+                self._check(left)
+            await self._send(part_key(row.sha256, row.id, number, row.epoch), part, parts)
+            number += 1
+            if noting.done():
+                noting.result()
+        self._check(left)
+        await asyncio.gather(*self._sending)
 
     async def _hash_stored(self) -> None:
         """An earlier sender's bytes count towards the digest like ours."""
@@ -115,10 +127,29 @@ class Receiver:
         if before:
             await before
         self._part_epochs.append(self._row.epoch)
-        if self._row.size_bytes > self._row.part_bytes:
-            async with self._sessions.begin() as session:
-                await forgo_sync(session)
-                await _progress(session, self._row, self._part_epochs)
+        self._has_news.set()
+
+    async def _note_on(self) -> None:
+        """Write down how far it got, now and then, and at the end: not for each part, which costs more than sending it.
+
+        What is stored and not noted is sent again by whoever goes on with an upload. Raises UploadTakenOver.
+        """
+        while not self._has_ended.is_set():
+            await self._has_news.wait()
+            self._has_news.clear()
+            await self._note()
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._has_ended.wait(), NOTE_EVERY_S)
+        await self._note()
+
+    async def _note(self) -> None:
+        part_epochs = list(self._part_epochs)
+        if len(part_epochs) == self._noted_parts or self._row.size_bytes <= self._row.part_bytes:
+            return
+        async with self._sessions.begin() as session:
+            await forgo_sync(session)
+            await _progress(session, self._row, part_epochs)
+        self._noted_parts = len(part_epochs)
 
     @property
     def _received_bytes(self) -> int:
