@@ -1,4 +1,7 @@
-"""1 GiB in and out through the SDK, beside plain S3 clients on the same store and MLflow's proxy before that store."""
+"""1 GiB in and out through the SDK, beside plain S3 clients on the same store and MLflow's proxy before that store.
+
+As `keelway up` gives it, where downloads come straight from the store; and as for clients that do not reach the store.
+"""
 
 from __future__ import annotations
 
@@ -78,10 +81,10 @@ class Field:
             self.peer.stop()
         self.api.stop()
 
-    @property
-    def clients(self) -> list[str]:
+    def clients(self, which: str) -> list[str]:
         """Those that can be had."""
-        return ["keelway", "minio", *(["boto3", *PEERS] if self.peer else [])]
+        ours = ["keelway", "keelway-api"] if which == "download" else ["keelway"]
+        return [*ours, "minio", *(["boto3", *PEERS] if self.peer else [])]
 
     def transfer(self, client: str, which: str, name: str, path: Path) -> Transfer:
         """One transfer. Raises RuntimeError when it does not succeed."""
@@ -174,13 +177,14 @@ def _round(field: Field, number: int, times: Times) -> None:
     _content(file, field.size_bytes, number)
     for which in ("upload", "download"):
         # Each round begins with another client: none is always the first to meet what the one before it left to do.
-        turn = field.clients[number % len(field.clients) :] + field.clients[: number % len(field.clients)]
-        for client in turn:
+        clients = field.clients(which)
+        first = number % len(clients)
+        for client in clients[first:] + clients[:first]:
             got.mkdir()
             with Peak(field.api) as peak:
                 done = field.transfer(client, which, f"big-{number}", file if which == "upload" else got)
             times.add(client, which, done.seconds)
-            if client == "keelway":
+            if client.startswith("keelway"):
                 times.see(which, peak)
                 # Else the bytes are not counted, and 0 of the same content again would say nothing.
                 assert which == "download" or done.sent_bytes >= field.size_bytes, done
@@ -197,12 +201,16 @@ def _round(field: Field, number: int, times: Times) -> None:
 def _rows(field: Field, times: Times) -> list[Row]:
     rows: list[Row] = []
     for which in ("upload", "download"):
-        s3 = [client for client in S3_CLIENTS if client in field.clients]
+        s3 = [client for client in S3_CLIENTS if client in field.clients(which)]
         best = [min(some) for some in zip(*(times.of[client, which] for client in s3), strict=True)]
-        rows.append(_beside(field, times, which, f"the best of {' and '.join(s3)}", best, GOALS[which, "S3"]))
+        ours = times.of["keelway", which]
+        rows.append(_beside(field, ours, which, f"the best of {' and '.join(s3)}", best, GOALS[which, "S3"]))
+        if which == "download":
+            what, others = "download, where the store is not reached", times.of["keelway", "download"]
+            rows.append(_beside(field, times.of["keelway-api", "download"], what, "past the API", others, None))
         for peer, how in (("mlflow-proxy", "MLflow through its proxy"), ("mlflow", "MLflow straight to the store")):
             if field.peer:
-                rows.append(_beside(field, times, which, how, times.of[peer, which], GOALS[which, peer]))
+                rows.append(_beside(field, ours, which, how, times.of[peer, which], GOALS[which, peer]))
         rows.append(Row(f"{which}: memory of the API grew by", f"{times.grown_bytes[which] / MIB:.0f} MiB", "64 MiB"))
     grown_mib = (times.most_bytes - times.first_bytes) / MIB
     rows.append(Row("memory of the API grew from before the first transfer by", f"{grown_mib:.0f} MiB", "64 MiB"))
@@ -213,12 +221,12 @@ def _rows(field: Field, times: Times) -> list[Row]:
     return rows
 
 
-def _beside(field: Field, times: Times, which: str, name: str, others_s: list[float], goal: float | None) -> Row:
-    size_mib, ours_s = field.size_bytes / MIB, times.of["keelway", which]
+def _beside(field: Field, ours_s: list[float], what: str, name: str, others_s: list[float], goal: float | None) -> Row:
+    size_mib = field.size_bytes / MIB
     rates, other_rates = ([size_mib / took for took in some] for some in (ours_s, others_s))
     ratios = [other / own for other, own in zip(others_s, ours_s, strict=True)]
     beside = f"{name} {spread(other_rates, 'MiB/s', 0)}"
-    return Row(which, spread(rates, "MiB/s", 0), f"{goal:g}x" if goal else "", beside, spread(ratios, "x", 2))
+    return Row(what, spread(rates, "MiB/s", 0), f"{goal:g}x" if goal else "", beside, spread(ratios, "x", 2))
 
 
 def measure(*, mib: int, rounds: int) -> list[Row]:
