@@ -17,7 +17,8 @@ DECLARED = [
 
 @pytest.mark.parametrize(("method", "template"), all_routes())
 def test_every_route_refuses_a_parameter_that_it_does_not_declare(api, method, template):
-    known = sorted(name for *route, name in DECLARED if route == [method, template])
+    documented = template.replace(":path}", "}")
+    known = sorted(name for *route, name in DECLARED if route == [method, documented])
     http = api.nobody if template in PUBLIC else api.admin
 
     response = http.request(method, filled(template), params={"no_such_parameter": "x"})

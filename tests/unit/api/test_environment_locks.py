@@ -96,16 +96,17 @@ async def test_nobody_waits_for_a_place_for_ever():
 
 
 async def test_a_program_that_takes_too_long_is_ended():
-    started = time.monotonic()
+    others, started = set(psutil.Process().children()), time.monotonic()
 
     with pytest.raises(DependencyAway):
         await run([sys.executable, "-c", "import time; time.sleep(60)"], "", timeout_s=0.5)
 
     assert time.monotonic() - started < 10
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= others
 
 
 async def test_a_program_of_a_request_that_is_cancelled_is_ended():
+    others = set(psutil.Process().children())
     running = asyncio.create_task(run([sys.executable, "-c", "import time; time.sleep(60)"], ""))
     await asyncio.sleep(0.3)
 
@@ -113,7 +114,7 @@ async def test_a_program_of_a_request_that_is_cancelled_is_ended():
     await asyncio.gather(running, return_exceptions=True)
 
     assert running.cancelled()
-    assert psutil.Process().children() == []
+    assert set(psutil.Process().children()) <= others
 
 
 async def test_a_program_gets_so_much_memory_and_no_more():
