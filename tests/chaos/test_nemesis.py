@@ -25,10 +25,22 @@ def victim(tmp_path):
     stack.stop()
 
 
-def test_nothing_acknowledged_is_lost_whatever_dies(victim, tmp_path):
+@pytest.fixture
+def seed():
     seed = int(os.environ.get("NEMESIS_SEED") or random.randrange(10**6))
     print(f"NEMESIS_SEED={seed}")
+    return seed
+
+
+@pytest.fixture
+def customers(victim, tmp_path, seed):
     customers = [_customer(victim, tmp_path, number, seed) for number in range(3)]
+    yield customers
+    for customer in customers:
+        customer.user.client.close()
+
+
+def test_nothing_acknowledged_is_lost_whatever_dies(victim, customers, seed, tmp_path):
     for customer in customers:
         customer.start()
 
@@ -45,8 +57,6 @@ def test_nothing_acknowledged_is_lost_whatever_dies(victim, tmp_path):
         assert [error for error in customer.failed if error.code != "worker-lost"] == []
         _check_versions(customer, tmp_path / "got")
     assert examine(victim.layout).wrong == []
-    for customer in customers:
-        customer.user.client.close()
 
 
 def _customer(stack, folder, number, seed):

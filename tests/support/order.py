@@ -21,8 +21,8 @@ def in_order(stack: Stack, user: User) -> None:
     until(lambda: not _open_operations(user), f"all operations end, but {_open_operations(user)}", HEALED_S)
     until(lambda: _running(stack) == _wanted(user), "what runs is what is wanted", HEALED_S)
     until(lambda: len(_folders(stack)) == len(replicas(stack)), "nothing is left of other replicas", HEALED_S)
-    assert commands(stack) == []
-    assert mistakes(stack) == []
+    assert (left := commands(stack)) == [], left
+    assert (made := mistakes(stack)) == [], "\n".join(made)
 
 
 def _open_operations(user: User) -> list[str]:

@@ -7,6 +7,8 @@ from typing import Any
 from celery import Celery
 from kombu.entity import Queue
 
+from keelway_workers.broker import use_forgiving_transport
+
 SHARED_QUEUE = "keelway"
 RING = "keelway.ring"
 
@@ -18,6 +20,7 @@ def node_queue(node: str) -> str:
 
 def create_app(broker_url: str, *, node: str | None = None, concurrency: int = 2) -> Celery:
     """The Celery application: ids in, nothing out. With a `node` it hears the shared queue and the node's own."""
+    use_forgiving_transport()
     app = Celery("keelway", broker=broker_url, set_as_current=False)
     app.conf.update(
         task_serializer="json",
