@@ -13,7 +13,7 @@ UV_VERSION := 0.13.9
 # Replicas and children start from bytecode; compiling it again at every start costs seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
-.PHONY: help setup demo up doctor test check format bench openapi clean
+.PHONY: help setup demo up doctor test check format bench openapi base-image clean
 
 help: ## show this
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -60,6 +60,9 @@ bench: setup ## measure, beside peers where there are some; BENCH_ARGS=--quick f
 openapi: setup ## write openapi/openapi.json anew
 	$(BIN)/python -m keelway_api.openapi > openapi/.openapi.json || { rm -f openapi/.openapi.json; exit 1; }
 	mv openapi/.openapi.json openapi/openapi.json
+
+base-image: ## make a Debian image with Python, without a registry, for this host's engine (needs mmdebstrap)
+	deploy/base-image.sh
 
 clean: ## remove what setup made
 	rm -rf $(VENV) $(WHEELS)/*.whl

@@ -12,6 +12,8 @@ from pathlib import Path
 
 import yaml
 
+from tests.support.engine import engine_missing
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -27,8 +29,8 @@ def missing() -> str | None:
     """Why docker-compose.yml cannot be started here, or None when it can."""
     if compose_client() is None:
         return "no docker compose client on this machine"
-    if shutil.which("docker") is None or subprocess.run(["docker", "info"], capture_output=True).returncode != 0:
-        return "no docker engine answers"
+    if why := engine_missing():
+        return why
     services = yaml.safe_load((ROOT / "docker-compose.yml").read_text())["services"]
     for image in sorted({service["image"] for service in services.values()}):
         if subprocess.run(["docker", "image", "inspect", image], capture_output=True).returncode != 0:
