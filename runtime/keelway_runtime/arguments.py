@@ -14,7 +14,7 @@ import orjson
 
 from keelway_runtime.conversion import described
 from keelway_runtime.refusal import Refusal
-from keelway_runtime.schema import HEADERS_PARAMETER, DeclaredInput, ServiceSchema
+from keelway_runtime.schema import HEADERS_PARAMETER, DeclaredInput, ServiceSchema, is_required
 from keelway_runtime.script import ScriptError, parameters
 
 JSON = "application/json"
@@ -103,6 +103,11 @@ class DeclaredArguments:
         self._parameters = [parameter for parameter in parameters(run) if parameter.name != HEADERS_PARAMETER]
         self.needs_headers = len(self._parameters) < len(parameters(run))
         self._inputs = inputs
+        self._required = {
+            parameter.name
+            for parameter in self._parameters
+            if parameter.default is parameter.empty or is_required(parameter, inputs)
+        }
         unknown = set(inputs) - {parameter.name for parameter in self._parameters}
         if unknown:
             raise ScriptError(f"@input_schema names {', '.join(sorted(unknown))}, which run() does not take")
@@ -114,7 +119,7 @@ class DeclaredArguments:
         for parameter in self._parameters:
             if parameter.name in given:
                 bound[parameter.name] = self._converted(given[parameter.name], parameter.name)
-            elif parameter.default is parameter.empty:
+            elif parameter.name in self._required:
                 raise Refusal(400, f"$.{parameter.name}: expected a value for this parameter, it is missing")
             elif not self._is_optional(parameter.name):
                 # inference_schema looks for a value to convert, and fails where only a default is.

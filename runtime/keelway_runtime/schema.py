@@ -12,7 +12,7 @@ import functools
 import inspect
 import sys
 from dataclasses import dataclass, field
-from typing import Any, Callable, Iterator
+from typing import Any, Callable, Iterator, Mapping
 
 from keelway_runtime.conversion import Misfit, as_it_came, convert
 from keelway_runtime.refusal import BadInput
@@ -26,11 +26,13 @@ _ALL_VERSIONS = ("2.0", "3.0", "3.1")
 class DeclaredInput:
     """One parameter of run() whose type is declared, by @input_schema or by a hint.
 
-    An optional one, which only @input_schema knows, may be left out, and no empty value of it is converted.
+    An optional one, which only @input_schema knows, may be left out, and no empty value of it is converted. Neither do
+    hints convert a default, which @input_schema does.
     """
 
     conversion: Callable[[Any], Any]
     is_optional: bool = False
+    is_default_converted: bool = False
 
     def convert(self, value: Any, name: str) -> Any:
         """The JSON value of the parameter `name` as its declared type. Raises BadInput."""
@@ -42,6 +44,19 @@ class DeclaredInput:
             raise BadInput(f"$.{name}{misfit.path}", misfit.expected, misfit.got) from None
         except RecursionError:
             raise BadInput(f"$.{name}", "a value that is not as deep") from None
+
+    def is_required(self, parameter: inspect.Parameter) -> bool:
+        """Whether callers must give it: it has no default, or one that its own type refuses, such as None."""
+        if self.is_optional:
+            return False
+        if parameter.default is parameter.empty:
+            return True
+        try:
+            if self.is_default_converted:
+                self.convert(parameter.default, parameter.name)
+        except Exception:  # noqa: BLE001 - a default is any value of Python's: not all that refuse it know how to
+            return True
+        return False
 
 
 @dataclass(frozen=True)
@@ -83,9 +98,15 @@ def decorated_schema(run: Callable[..., Any]) -> ServiceSchema | None:
 
 def _required(run: Callable[..., Any], inputs: dict[str, DeclaredInput]) -> Iterator[str]:
     for parameter in parameters(run):
-        is_optional = parameter.name in inputs and inputs[parameter.name].is_optional
-        if parameter.default is parameter.empty and parameter.name != HEADERS_PARAMETER and not is_optional:
+        if parameter.name != HEADERS_PARAMETER and is_required(parameter, inputs):
             yield parameter.name
+
+
+def is_required(parameter: inspect.Parameter, inputs: Mapping[str, DeclaredInput]) -> bool:
+    """Whether callers must give a parameter of a run() with these declared inputs."""
+    if parameter.name in inputs:
+        return inputs[parameter.name].is_required(parameter)
+    return parameter.default is parameter.empty
 
 
 def _without_headers(schema: dict[str, Any]) -> dict[str, Any]:
@@ -115,5 +136,6 @@ def _declared_inputs(run: Callable[..., Any]) -> Iterator[tuple[str, DeclaredInp
             if "param_type" in cells:
                 conversion = functools.partial(convert, kind=cells["param_type"])
                 is_converted, is_optional = bool(cells["convert_to_provided_type"]), bool(cells["optional"])
-                yield cells["param_name"], DeclaredInput(conversion if is_converted else as_it_came, is_optional)
+                declared = DeclaredInput(conversion if is_converted else as_it_came, is_optional, is_converted)
+                yield cells["param_name"], declared
         layer = getattr(layer, "__wrapped__", None)

@@ -68,6 +68,12 @@ def run_with_default(data, method="predict", request_headers=None, scale=2):
     return [method, scale, request_headers["X-Tenant"]]
 
 
+@input_schema("data", NUMBERS)
+@input_schema("method", StandardPythonParameterType("predict"))
+def run_with_unfit_defaults(data=None, method=None):
+    return [type(data).__name__, method]
+
+
 @input_schema("data", NUMBERS, optional=True)
 def run_optional(data=None):
     return data is None
@@ -260,6 +266,20 @@ def test_defaults_are_honoured_and_headers_given():
 
     assert score(run_with_default, least, headers=headers) == ["predict", 2, "bank"]
     assert score(run_with_default, full, headers=headers) == ["fit", 3, "bank"]
+
+
+@pytest.mark.parametrize(("payload", "missing"), [({}, "data"), ({"data": [[1, 2, 3]]}, "method")])
+def test_a_default_that_the_declared_type_refuses_leaves_the_parameter_required(payload, missing):
+    status, message = refusal(run_with_unfit_defaults, payload)
+
+    assert (status, message.split(":")[0]) == (400, f"$.{missing}")
+    assert scorer(run_with_unfit_defaults).schema.required == ("data", "method")
+
+
+def test_a_parameter_with_such_a_default_is_taken_when_it_is_given():
+    payload = {"data": [[1, 2, 3]], "method": "fit"}
+
+    assert score(run_with_unfit_defaults, payload) == ["ndarray", "fit"]
 
 
 @pytest.mark.parametrize("payload", [{}, {"data": None}])
