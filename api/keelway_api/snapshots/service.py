@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import func, select
+from sqlalchemy import and_, func, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -69,7 +69,7 @@ async def commit_snapshot(sessions: Sessions, store: BlobStore, scope: Scope, di
         row = await get_row(session, scope, digest)
         await session.refresh(row, with_for_update=True)
         if row.state != SnapshotState.READY:
-            row.state = SnapshotState.READY
+            row.state, row.whole_at = SnapshotState.READY, row.whole_at or func.now()
             await manifests.seal(session, row.manifest_id)
             subject = f"snapshots/{digest}"
             await audit.record(session, scope.principal, "snapshot.commit", subject, workspace_id=scope.workspace_id)
@@ -125,8 +125,9 @@ async def _find(session: AsyncSession, scope: Scope, digest: str) -> SnapshotTab
 
 
 async def expire_uploads(session: AsyncSession, age: timedelta) -> int:
-    """Remove snapshots whose upload nobody went on with for so long."""
-    return await manifests.give_up(session, SnapshotTable, SnapshotTable.state == SnapshotState.UPLOADING, age)
+    """Remove snapshots whose first upload nobody went on with for so long."""
+    never_whole = and_(SnapshotTable.state == SnapshotState.UPLOADING, SnapshotTable.whole_at.is_(None))
+    return await manifests.give_up(session, SnapshotTable, never_whole, age)
 
 
 async def used_by(session: AsyncSession, digests: Sequence[str]) -> dict[str, list[str]]:

@@ -13,7 +13,7 @@ from keelway_api.manifests.service import EXPIRED_AT_ONCE
 from tests.support.api import wait_until
 from tests.support.objects import keys_of, remove, write
 from tests.support.problems import assert_problem
-from tests.support.registry import manifest, open_version, register, send, sha256, unique_bytes
+from tests.support.registry import manifest, open_version, register, send, sha256, snapshot, unique_bytes
 from tests.support.runs import outputs, run
 from tests.support.stack import until
 
@@ -146,6 +146,25 @@ def test_uploads_that_were_given_up_are_all_removed_however_many_they_are(api, w
 
     assert [api.admin.get(f"{w}/models/m{n}/versions/1").status_code for n in range(count)] == [404] * count
     assert gc(api)["abandoned_uploads"] == 0
+
+
+def test_a_snapshot_that_was_whole_is_kept_when_nobody_finishes_sending_it_again(api, w):
+    files = {"Dockerfile": b"FROM scratch " + unique_bytes().hex().encode()}
+    made = snapshot(api.admin, w, files)
+    body = {"user_managed_dependencies": True, "build_context": {"snapshot": made["digest"]}}
+    api.admin.post(f"{w}/environments/e/versions", json=body).raise_for_status()
+    remove(api.stack.s3, sha256(files["Dockerfile"]))
+    scrub(api)
+    again = api.admin.post(f"{w}/snapshots", json={"files": manifest(files)}).json()
+    assert again["state"] == "uploading"
+    open_version(api.admin, w, "slow", {"m.pkl": unique_bytes()})
+    api.sql("UPDATE manifests SET touched_at = now() - interval '2 days' WHERE NOT is_sealed")
+
+    assert gc(api)["abandoned_uploads"] >= 1
+
+    assert_problem(api.admin.get(f"{w}/models/slow/versions/1"), "not-found")
+    send(api.admin, again, files)
+    assert api.admin.post(f"{w}/snapshots/{made['digest']}/commit").json()["state"] == "ready"
 
 
 def test_damage_to_what_a_run_left_is_told_as_well(api, w):
