@@ -13,6 +13,7 @@ APART = frozenset(
         "tests/chaos/test_nemesis.py",
         "tests/chaos/test_registration_crashes.py",
         "tests/chaos/test_up.py",
+        "tests/e2e/test_base_image.py",
         "tests/e2e/test_compose_stack.py",
     }
 )
@@ -40,6 +41,7 @@ LONG_S = {
     "tests/chaos/test_registration_crashes.py": 90,
     "tests/chaos/test_up.py": 60,
     "tests/e2e": 150,
+    "tests/e2e/test_base_image.py": 50,
     "tests/integration/standalone/test_deaths.py": 60,
     "tests/integration/standalone/test_demo.py": 30,
     "tests/integration/standalone/test_adoption.py": 20,
