@@ -82,9 +82,9 @@ def _convert_members(value: Any, kinds: dict[str, Any]) -> dict[str, Any]:
 
 
 def _convert_items(value: Any, kinds: list[Any]) -> list[Any]:
-    if not isinstance(value, list):
+    if not isinstance(value, (list, tuple)):  # JSON has no tuples, a default may be one
         raise Misfit("an array", described(value))
-    return [_at(f"[{index}]", item, kinds[0]) for index, item in enumerate(value)] if kinds else value
+    return [_at(f"[{index}]", item, kinds[0]) for index, item in enumerate(value)] if kinds else list(value)
 
 
 def _at(step: str, value: Any, kind: Any) -> Any:

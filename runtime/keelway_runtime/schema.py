@@ -54,7 +54,7 @@ class DeclaredInput:
         try:
             if self.is_default_converted:
                 self.convert(parameter.default, parameter.name)
-        except Exception:  # noqa: BLE001 - a default is any value of Python's: not all that refuse it know how to
+        except BadInput:
             return True
         return False
 

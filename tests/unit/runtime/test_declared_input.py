@@ -74,6 +74,11 @@ def run_with_unfit_defaults(data=None, method=None):
     return [type(data).__name__, method]
 
 
+@input_schema("pair", StandardPythonParameterType((1, 2)))
+def run_with_a_tuple(pair=(3, 4)):
+    return sum(pair)
+
+
 @input_schema("data", NUMBERS, optional=True)
 def run_optional(data=None):
     return data is None
@@ -274,6 +279,10 @@ def test_a_default_that_the_declared_type_refuses_leaves_the_parameter_required(
 
     assert (status, message.split(":")[0]) == (400, f"$.{missing}")
     assert scorer(run_with_unfit_defaults).schema.required == ("data", "method")
+
+
+def test_a_default_of_a_type_that_json_has_not_is_honoured():
+    assert score(run_with_a_tuple, {}) == 7
 
 
 def test_a_parameter_with_such_a_default_is_taken_when_it_is_given():
