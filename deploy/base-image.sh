@@ -3,8 +3,8 @@
 # container registry. Usage: deploy/base-image.sh [NAME]; `--help` lists what may be set.
 set -euo pipefail
 
-name=keelway-base:bookworm
 suite=${BASE_SUITE:-bookworm}
+name=keelway-base:$suite
 packages=python3,python3-venv,ca-certificates${BASE_PACKAGES:+,$BASE_PACKAGES}
 
 usage() {

@@ -84,3 +84,10 @@ def test_an_option_that_is_not_known_shows_the_usage():
 
     assert refused.returncode == 2
     assert refused.stderr.startswith("usage: ")
+
+
+def test_another_release_gives_the_image_its_name():
+    shown = run("--help", BASE_SUITE="trixie")
+
+    assert shown.returncode == 0
+    assert "keelway-base:trixie unless given" in shown.stdout
