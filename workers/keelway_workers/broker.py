@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import kombu.transport
 from kombu.transport import TRANSPORT_ALIASES, redis, virtual
 
 
@@ -9,6 +10,8 @@ def use_forgiving_transport() -> None:
     """Have every Redis URL of this process, over TCP, TLS or a socket, lead to the transport of this module."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:Transport"
+        # Kombu looks a name up once, and a connection that was made before this call has had it looked up.
+        kombu.transport._transport_cache.pop(scheme, None)
 
 
 class QoS(redis.QoS):

