@@ -28,6 +28,8 @@ from keelway_api.experiments.router import router as experiments
 from keelway_api.gateway.router import router as gateway
 from keelway_api.health.router import router as health
 from keelway_api.health.service import own_version
+from keelway_api.images.router import router as images
+from keelway_api.images.worker_router import router as image_work
 from keelway_api.inspections.router import router as inspections
 from keelway_api.inspections.service import restart_due
 from keelway_api.manifests.router import router as blobs
@@ -60,9 +62,11 @@ FEATURES = (
     experiments,
     snapshots,
     environments,
+    images,
     services,
     operations,
     service_work,
+    image_work,
     nodes,
     blobs,
     gateway,

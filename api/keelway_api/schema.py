@@ -8,6 +8,7 @@ from keelway_api.auth import tables as auth
 from keelway_api.blobs import tables as blobs
 from keelway_api.environments import tables as environments
 from keelway_api.experiments import tables as experiments
+from keelway_api.images import tables as images
 from keelway_api.inspections import tables as inspections
 from keelway_api.manifests import tables as manifests
 from keelway_api.models import tables as models
@@ -19,8 +20,8 @@ from keelway_api.tables import Base
 from keelway_api.workspaces import tables as workspaces
 
 __all__ = [
-    "audit", "auth", "blobs", "environments", "events", "experiments", "idempotency", "inspections", "manifests",
-    "metadata", "models", "nodes", "operations", "outbox", "services", "snapshots", "workspaces",
+    "audit", "auth", "blobs", "environments", "events", "experiments", "idempotency", "images", "inspections",
+    "manifests", "metadata", "models", "nodes", "operations", "outbox", "services", "snapshots", "workspaces",
 ]  # fmt: skip
 
 metadata = Base.metadata

@@ -17,6 +17,7 @@ from keelway.resources.access import Tokens, Workspaces
 from keelway.resources.base import LONG_POLL_MARGIN_S, parsed
 from keelway.resources.environments import Environments
 from keelway.resources.experiments import Experiments, Runs
+from keelway.resources.images import Images
 from keelway.resources.models import Models
 from keelway.resources.nodes import Blobs, Gateway, Nodes
 from keelway.resources.operations import Operations
@@ -59,6 +60,7 @@ class Client:
         self.runs = Runs(self)
         self.snapshots = Snapshots(self)
         self.environments = Environments(self)
+        self.images = Images(self)
         self.services = Services(self)
         self.operations = Operations(self)
         self.workspaces = Workspaces(self)

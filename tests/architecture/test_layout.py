@@ -39,8 +39,8 @@ def test_each_feature_of_the_api_is_a_folder_of_its_own():
     }
 
     assert features == {
-        *("audit", "auth", "blobs", "environments", "experiments", "gateway", "health", "inspections", "manifests"),
-        *("models", "nodes", "operations", "services", "snapshots", "upkeep", "workspaces"),
+        *("audit", "auth", "blobs", "environments", "experiments", "gateway", "health", "images", "inspections"),
+        *("manifests", "models", "nodes", "operations", "services", "snapshots", "upkeep", "workspaces"),
     }
 
 

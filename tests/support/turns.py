@@ -40,7 +40,7 @@ LONG_S = {
     "tests/chaos/test_nemesis.py": 90,
     "tests/chaos/test_registration_crashes.py": 90,
     "tests/chaos/test_up.py": 60,
-    "tests/e2e": 150,
+    "tests/e2e": 250,
     "tests/e2e/test_base_image.py": 50,
     "tests/integration/standalone/test_deaths.py": 60,
     "tests/integration/standalone/test_demo.py": 30,

@@ -1,4 +1,4 @@
-"""`build`: an environment is there before anything needs it."""
+"""`build`: an environment, or its image, is there before anything needs it."""
 
 from __future__ import annotations
 
@@ -6,13 +6,17 @@ from typing import Any
 
 from keelway.contracts.services import BuildSpec, EnvironmentSpec
 from keelway_workers.environments import BuiltEnvironment
+from keelway_workers.images.operation import build_image
 from keelway_workers.node import Node
 from keelway_workers.operation import Attempt
+from keelway_workers.settings import WorkerSettings
 
 
-def build(attempt: Attempt, node: Node) -> dict[str, Any]:
-    """Build the environment that the spec names, or find it built."""
+def build(attempt: Attempt, node: Node, settings: WorkerSettings) -> dict[str, Any]:
+    """Build what the spec names, or find it built."""
     spec = BuildSpec.model_validate(attempt.claim.spec)
+    if spec.base is not None:
+        return build_image(attempt, node, settings, spec.environment, spec.base)
     built = build_environment(attempt, node, spec.environment)
     return {"image": built.identity}
 

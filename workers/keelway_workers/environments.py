@@ -169,7 +169,7 @@ class EnvironmentBuilder:
             for command in self._commands(spec, folder, place):
                 say(f"$ {command}")
                 left_s = max(ends_at - time.monotonic(), 1.0)
-                _judge(command, subtree.run(command.argv, env=env, on_line=say, timeout_s=left_s))
+                judge(command, subtree.run(command.argv, env=env, on_line=say, timeout_s=left_s))
             mend_scripts(folder, place)
             (folder / "identity.json").write_text(json.dumps(asdict(identity), indent=2), encoding="utf-8")
             _move_into_place(folder, place)
@@ -177,24 +177,29 @@ class EnvironmentBuilder:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _lay_out(self, spec: EnvironmentSpec, folder: Path, subtree: Subtree) -> None:
-        """Put into the folder what the commands read: the lock, and private wheels."""
-        (folder / LOCK).write_text(spec.lock, encoding="utf-8")
-        if spec.conda_lock is not None:
-            (folder / CONDA_LOCK).write_text(spec.conda_lock, encoding="utf-8")
-        if not spec.wheels or self._fetch is None:
-            return
-        self._fetch([wheel.sha256 for wheel in spec.wheels], check=subtree.check)
-        (folder / WHEELS.name).mkdir()
-        for wheel in spec.wheels:
-            if Path(wheel.path).name != wheel.path:
-                raise WorkFailed("damaged-bytes", f"{wheel.path!r} is not the name of a wheel")
-            # uv compares the bytes with the lock's hash: those in the cache may have rotted.
-            shutil.copyfile(self._node.blob(wheel.sha256), folder / WHEELS.name / wheel.path)
+        if spec.wheels and self._fetch is not None:
+            self._fetch([wheel.sha256 for wheel in spec.wheels], check=subtree.check)
+        lay_out(spec, folder, self._node)
 
     def _commands(self, spec: EnvironmentSpec, folder: Path, place: Path) -> list[Command]:
         if spec.conda_lock is None:
             return commands(folder, self._python(spec).path, folder / LOCK, runtime_wheel())
-        return conda_commands(folder, place, self._node.conda_packages, runtime_wheel())
+        return conda_commands(folder, place, self._node.conda_packages, runtime_wheel(), folder)
+
+
+def lay_out(spec: EnvironmentSpec, folder: Path, node: NodeDir) -> None:
+    """Put into the folder what the commands read: the lock, and private wheels, which the node has."""
+    (folder / LOCK).write_text(spec.lock, encoding="utf-8")
+    if spec.conda_lock is not None:
+        (folder / CONDA_LOCK).write_text(spec.conda_lock, encoding="utf-8")
+    if not spec.wheels:
+        return
+    (folder / WHEELS.name).mkdir()
+    for wheel in spec.wheels:
+        if Path(wheel.path).name != wheel.path:
+            raise WorkFailed("damaged-bytes", f"{wheel.path!r} is not the name of a wheel")
+        # uv compares the bytes with the lock's hash: those in the cache may have rotted.
+        shutil.copyfile(node.blob(wheel.sha256), folder / WHEELS.name / wheel.path)
 
 
 @dataclass(frozen=True)
@@ -209,7 +214,8 @@ class Command:
         return self.shown
 
 
-def _uv(*words: str) -> Command:
+def uv_command(*words: str) -> Command:
+    """A call of uv."""
     name = " ".join(words[:2]) if words[0] == "pip" else words[0]
     return Command(f"uv {name}", f"uv {' '.join(words)}", [uv.find_uv_bin(), *words])
 
@@ -222,25 +228,26 @@ def commands(folder: Path, python: str, lock_file: Path, wheel: Path) -> list[Co
     into = ["--python", str(folder / "bin" / "python")]
     install = ["pip", "install", *QUIET, "--compile-bytecode", *into]
     return [
-        _uv("venv", *QUIET, "--allow-existing", "--relocatable", "--python", python, str(folder)),
-        _uv(*install, "--require-hashes", "-r", str(lock_file)),
-        _uv(*install, "--no-deps", str(wheel)),
-        _uv("pip", "check", *QUIET, *into),
+        uv_command("venv", *QUIET, "--allow-existing", "--relocatable", "--python", python, str(folder)),
+        uv_command(*install, "--require-hashes", "-r", str(lock_file)),
+        uv_command(*install, "--no-deps", str(wheel)),
+        uv_command("pip", "check", *QUIET, *into),
     ]
 
 
-def conda_commands(folder: Path, place: Path, cache: Path, wheel: Path) -> list[Command]:
+def conda_commands(folder: Path, place: Path, cache: Path, wheel: Path, locks: Path) -> list[Command]:
     """What is run where conda has locked packages: those with their python, then pip's on top of them, our runtime.
 
-    Without a check at the end: conda's packages do not always say to pip what they are.
+    `locks` is where the lock's files lie. Without a check at the end: conda's packages do not always say to pip what
+    they are.
     """
-    argv = [sys.executable, "-I", str(CONDA_PROGRAM), str(folder / CONDA_LOCK), str(folder), str(place), str(cache)]
+    argv = [sys.executable, "-I", str(CONDA_PROGRAM), str(locks / CONDA_LOCK), str(folder), str(place), str(cache)]
     into = ["--python", str(folder / "bin" / "python"), "--break-system-packages"]
     install = ["pip", "install", *QUIET, "--compile-bytecode", *into, "--no-deps"]
     return [
-        Command("installing conda packages", f"install conda packages of {folder / CONDA_LOCK}", argv),
-        _uv(*install, "--require-hashes", "-r", str(folder / LOCK)),
-        _uv(*install, str(wheel)),
+        Command("installing conda packages", f"install conda packages of {locks / CONDA_LOCK}", argv),
+        uv_command(*install, "--require-hashes", "-r", str(locks / LOCK)),
+        uv_command(*install, str(wheel)),
     ]
 
 
@@ -277,7 +284,8 @@ def passed_on(environ: os._Environ[str] | dict[str, str]) -> dict[str, str]:
     return {**kept, "UV_PYTHON_DOWNLOADS": "never", "NO_COLOR": "1"}
 
 
-def _judge(command: Command, finished: Finished) -> None:
+def judge(command: Command, finished: Finished) -> None:
+    """WorkFailed unless a command of a build ended well: what it said last, or that the disk is full."""
     if finished.returncode == 0 and not finished.timed_out:
         return
     tail = finished.tail[-LOG_TAIL:]

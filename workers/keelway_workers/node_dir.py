@@ -42,6 +42,16 @@ class NodeDir:
         return self.root / "conda-packages"
 
     @property
+    def images(self) -> Path:
+        """Layers of images by identity, and what is known of base images."""
+        return self.root / "images"
+
+    @property
+    def bytecode(self) -> Path:
+        """Compiled packages, for images."""
+        return self.root / "bytecode"
+
+    @property
     def replicas(self) -> Path:
         """One folder a replica."""
         return self.root / "replicas"
@@ -69,7 +79,8 @@ class NodeDir:
 
     def make(self) -> None:
         """Create the directory and its folders; only their owner may look inside."""
-        for folder in (self.root, self.environments, self.replicas, self.tmp, self.root / "blobs"):
+        blobs = self.root / "blobs"
+        for folder in (self.root, self.environments, self.images, self.bytecode, self.replicas, self.tmp, blobs):
             folder.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     @contextmanager

@@ -12,8 +12,10 @@ from typing import Any
 from pydantic import Field, SecretStr, ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from keelway.contracts.images import ImageReference, RegistryCredentials
+
 PREFIX = "KEELWAY_"
-SECRETS = ("worker_token", "redis_url", "gateway_token")
+SECRETS = ("worker_token", "redis_url", "gateway_token", "registry_password")
 
 
 class SettingsInvalid(Exception):
@@ -35,6 +37,22 @@ class WorkerSettings(BaseSettings):
     replica_host: str = Field("127.0.0.1", pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9\-.]{0,251}[a-zA-Z0-9])?$")
     gateway_routes_file: Path | None = None
     gateway_token: SecretStr | None = None
+    base_image: str = Field("python:{python}-slim", min_length=1, max_length=512)
+    build_network: str = Field("default", pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,127}$")
+    registry: ImageReference | None = None
+    registry_username: str | None = None
+    registry_password: SecretStr | None = None
+
+    @property
+    def registry_credentials(self) -> RegistryCredentials | None:
+        """Who this node is to the operator's registry; None where it takes anybody."""
+        if self.registry is None or self.registry_username is None or self.registry_password is None:
+            return None
+        return RegistryCredentials(
+            address=self.registry.partition("/")[0],
+            username=self.registry_username,
+            password=self.registry_password.get_secret_value(),
+        )
 
     @property
     def routes_token(self) -> str:

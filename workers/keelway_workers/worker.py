@@ -106,7 +106,7 @@ def handlers(settings: WorkerSettings, client: Client) -> dict[str, Handler]:
     """What is done for each kind of operation."""
     node = Node(settings, client)
     return {
-        "build": partial(build, node=node),
+        "build": partial(build, node=node, settings=settings),
         "deploy": partial(deploy, node=node),
         "delete": delete,
         "inspect": inspect,

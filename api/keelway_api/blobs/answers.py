@@ -13,6 +13,7 @@ import anyio.to_thread
 from fastapi import Request
 from fastapi.responses import Response, StreamingResponse
 
+from keelway.contracts.files import tar_header, tar_padding
 from keelway_api.blobs.objects import StoredBlob, StoredFile
 from keelway_api.blobs.store import BlobStore
 from keelway_api.errors import CorruptBytes, RangeNotSatisfiable
@@ -82,12 +83,10 @@ def archive_response(store: BlobStore, files: Sequence[StoredFile], *, name: str
 
 async def _tar(store: BlobStore, files: Sequence[StoredFile]) -> AsyncIterator[bytes]:
     for file in files:
-        entry = tarfile.TarInfo(file.path)
-        entry.size, entry.mode = file.blob.size_bytes, 0o644
-        yield entry.tobuf(tarfile.PAX_FORMAT)
+        yield tar_header(file.path, file.blob.size_bytes)
         async for chunk in read_verified(store, file.blob):
             yield chunk
-        yield bytes(-file.blob.size_bytes % tarfile.BLOCKSIZE)
+        yield tar_padding(file.blob.size_bytes)
     yield bytes(2 * tarfile.BLOCKSIZE)
 
 

@@ -25,8 +25,9 @@ FOLDER = Path(__file__).parent / "curated_locks"
 OLDEST_PYTHON = "3.9"
 ANY_PYTHON = "3"
 RESERVED = ("Keelway", "AzureML", "Microsoft")
+MINIMAL = "Keelway-Minimal"
 CURATED: dict[str, tuple[str, ...]] = {
-    "Keelway-Minimal": (),
+    MINIMAL: (),
     "Keelway-Sklearn": ("scikit-learn", "numpy", "pandas", "joblib", "inference-schema[numpy-support,pandas-support]"),
 }
 _LOWER = {name.lower() for name in CURATED}

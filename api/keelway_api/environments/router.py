@@ -16,6 +16,7 @@ from keelway.contracts.environments import (
     EnvironmentVersionCreate,
     LockDiff,
 )
+from keelway.contracts.images import EnvironmentBuild
 from keelway.contracts.operations import Operation
 from keelway_api.auth.dependencies import Contributor, Reader
 from keelway_api.db import Session, SessionFactory
@@ -93,13 +94,20 @@ async def show_definition(name: Name, version: str, scope: Reader, session: Sess
 
 @router.post("/{name}/versions/{version}/build", status_code=202, response_model=Operation)
 async def build(
-    name: Name, version: str, scope: Contributor, session: Session, request: Request, once: Once
+    name: Name,
+    version: str,
+    scope: Contributor,
+    session: Session,
+    request: Request,
+    once: Once,
+    body: EnvironmentBuild | None = None,
 ) -> Response:
-    """Build it now, so that a deployment finds it built."""
+    """Build it now, so that a deployment finds it built: on a node, or with target `docker` as an image."""
     settings = request.app.state.settings
+    wanted = body or EnvironmentBuild()
     return await once.answer(
         session,
         202,
-        lambda: service.build(session, scope, name, version, settings),
+        lambda: service.build(session, scope, name, version, wanted, settings),
         headers=lambda operation: {"Location": f"/v1/operations/{operation.id}"},
     )

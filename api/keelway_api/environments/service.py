@@ -3,43 +3,51 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 from uuid import UUID
 
 from sqlalchemy import and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from keelway.contracts.access import Role
 from keelway.contracts.environment_json import EnvironmentDefinition
-from keelway.contracts.environments import Environment, EnvironmentLock, EnvironmentVersion, LockDiff, Registry
+from keelway.contracts.environments import (
+    Environment,
+    EnvironmentLock,
+    EnvironmentVersion,
+    LockDiff,
+    Registry,
+    lock_digest,
+)
 from keelway.contracts.files import FileEntry
+from keelway.contracts.images import BaseSpec, EnvironmentBuild, RegistryCredentials
+from keelway.contracts.locks import packages_of
 from keelway.contracts.operations import Operation, OperationKind
-from keelway.contracts.services import BuildSpec, EnvironmentSpec
+from keelway.contracts.services import EnvironmentSpec
 from keelway_api import versions
 from keelway_api.auth.dependencies import Scope
-from keelway_api.environments import locks, old_json
+from keelway_api.environments import curated, locks, old_json
 from keelway_api.environments.curated import CURATED
-from keelway_api.environments.tables import EnvironmentTable, EnvironmentVersionTable
+from keelway_api.environments.tables import EnvironmentTable, EnvironmentVersionTable, RegistryCredentialsTable
 from keelway_api.errors import NeedsImage, NotFound
-from keelway_api.operations import kinds
 from keelway_api.operations import service as operations
-from keelway_api.operations.tables import OperationTable
 from keelway_api.settings import ApiSettings
 from keelway_api.snapshots import service as snapshots
 
 Row = tuple[EnvironmentVersionTable, EnvironmentTable]
 
 
-async def build(session: AsyncSession, scope: Scope, name: str, number: str, settings: ApiSettings) -> Operation:
-    """Build it on a node, before anybody waits for it. Raises NotFound, NeedsImage."""
+async def build(
+    session: AsyncSession, scope: Scope, name: str, number: str, body: EnvironmentBuild, settings: ApiSettings
+) -> Operation:
+    """Build it, or an image of it, before anybody waits for it. Raises NotFound, NeedsImage."""
     found = await get_row(session, scope, name, number)
-    require_buildable(found, "a build")
+    if body.target == "process":
+        require_buildable(found, "a build for processes")
     row = await operations.submit(
         session,
         scope,
         OperationKind.BUILD,
         subject=f"environments/{name}/versions/{found[0].version}",
-        spec={"environment_version_id": str(found[0].id)},
+        spec={"environment_version_id": str(found[0].id), "target": body.target},
         deadline_s=settings.operation_deadline_s,
     )
     return await operations.contract(session, row)
@@ -123,7 +131,7 @@ def lock_of(row: Row) -> EnvironmentLock:
         platform=version.definition.get("platform"),
         requirements=version.lock,
         conda=version.conda_lock,
-        packages=locks.packages_of(version.lock, version.conda_lock),
+        packages=packages_of(version.lock, version.conda_lock),
     )
 
 
@@ -131,7 +139,7 @@ async def lock_diff(session: AsyncSession, scope: Scope, name: str, before: str,
     """What became of the lock from one version to another. Raises NotFound."""
     old, _ = await get_row(session, scope, name, before)
     new, environment = await get_row(session, scope, name, after)
-    found = locks.difference(*(locks.packages_of(each.lock, each.conda_lock) for each in (old, new)))
+    found = locks.difference(*(packages_of(each.lock, each.conda_lock) for each in (old, new)))
     return LockDiff(
         name=environment.name,
         from_version=old.version,
@@ -199,9 +207,37 @@ async def with_content(session: AsyncSession, scope: Scope, name: str, content: 
     return (await session.execute(wanted)).tuples().first()
 
 
-async def _expand_build(session: AsyncSession, operation: OperationTable) -> dict[str, Any]:
-    spec = BuildSpec(environment=await spec_of(session, UUID(operation.spec["environment_version_id"])))
-    return spec.model_dump(mode="json")
+async def base_of(session: AsyncSession, version_id: UUID) -> BaseSpec:
+    """What a node needs to find or make the image that this version's image starts from, with its registry's password.
+
+    For a claim alone, which is kept nowhere.
+    """
+    version = await session.get_one(EnvironmentVersionTable, version_id)
+    said, context = version.definition, version.definition.get("build_context") or {}
+    credentials = await session.get(RegistryCredentialsTable, version_id)
+    definition = EnvironmentDefinition.model_validate(said["definition"]) if said.get("definition") else None
+    return BaseSpec(
+        base_image=said.get("base_image"),
+        dockerfile=said.get("dockerfile"),
+        context=await snapshots.files_of(session, version.build_context_id) if version.build_context_id else [],
+        context_dockerfile=context.get("dockerfile", "Dockerfile"),
+        registry=_registry(credentials),
+        interpreter=(definition.python.interpreter_path if definition else None) or "python",
+        is_user_managed=bool(said.get("user_managed_dependencies")),
+        brings_python=version.conda_lock is not None,
+    )
 
 
-kinds.register(OperationKind.BUILD, kinds.Kind(Role.CONTRIBUTOR, expand=_expand_build))
+def _registry(row: RegistryCredentialsTable | None) -> RegistryCredentials | None:
+    if row is None:
+        return None
+    return RegistryCredentials(address=row.address, username=row.username, password=row.password)
+
+
+async def image_spec_of(session: AsyncSession, version_id: UUID) -> EnvironmentSpec:
+    """What a node installs into this version's image. Beside the image's own packages goes what the runtime needs."""
+    spec = await spec_of(session, version_id)
+    if not (await session.get_one(EnvironmentVersionTable, version_id)).definition.get("user_managed_dependencies"):
+        return spec
+    lock = curated.lock_file(curated.MINIMAL).read_text(encoding="utf-8")
+    return spec.model_copy(update={"lock": lock, "lock_digest": lock_digest(lock)})

@@ -201,7 +201,7 @@ def _open_manifests(principal: Principal):
     wanted = select(ManifestTable.id).where(
         ManifestTable.is_sealed.is_(False), ManifestTable.token_id == principal.token_id
     )
-    if principal.may(Role.CONTRIBUTOR, None):
+    if principal.may(Role.CONTRIBUTOR, None) or principal.may(Role.WORKER, None):
         return wanted
     ids = [where for _, where in principal.grants if where and principal.may(Role.CONTRIBUTOR, where)]
     return wanted.where(ManifestTable.workspace_id.in_(ids))

@@ -13,6 +13,7 @@ from keelway.cli import (
     deploy,
     environment,
     experiment,
+    image,
     login,
     model,
     operation,
@@ -37,7 +38,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for noun in (model, experiment, run_commands, environment, service, operation, workspace):
+for noun in (model, experiment, run_commands, environment, image, service, operation, workspace):
     app.add_typer(noun.app)
 for part in (stack, login, score, upkeep):
     part.add_to(app)

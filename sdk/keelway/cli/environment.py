@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from keelway.client import Client
     from keelway.contracts.environments import EnvironmentVersion
     from keelway.contracts.images import RegistryCredentials
+    from keelway.contracts.operations import Operation
 
 app = typer.Typer(name="environment", help="The packages that scripts run with, locked.", no_args_is_help=True)
 
@@ -169,20 +170,39 @@ def _show_lock(client: Client, name: str, version: str, *, only_requirements: bo
 
 @command(app, "build")
 def build(
+    *,
     argument: NameArgument = None,
     name: NameOption = None,
     version: Version = "latest",
+    image: Annotated[bool, typer.Option("--image", help="Build a container image of it.")] = False,
+    log: Annotated[bool, typer.Option("--log", help="Show what the build writes, line by line.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Only start it.")] = False,
 ) -> None:
-    """Build an environment on a node ahead of its first use. One that is there already is not built again."""
+    """Build an environment ahead of its first use, on a node or as an image. What is there already is not built again.
+
+    What a build writes goes to standard error; `keelway operation logs` shows it later too.
+    """
     from keelway.errors import raise_unless_succeeded  # noqa: PLC0415  (slow to import)
 
     with connect() as client:
-        operation = client.environments.build(one_of(argument, name), version)
+        wanted = one_of(argument, name)
+        operation = client.environments.build(wanted, version, target="docker" if image else "process")
+        if log and not no_wait:
+            for text in client.operations.logs(operation.id, follow=True):
+                output.note(text.rstrip("\n"))
         if not no_wait:
             with Steps() as steps:
                 operation = raise_unless_succeeded(client.operations.wait(operation.id, on_change=steps))
-    emit(operation, f"operation {operation.id}: {operation.state}")
+    emit(operation, _built(operation, is_image=image))
+
+
+def _built(operation: Operation, *, is_image: bool) -> str:
+    said = f"operation {operation.id}: {operation.state}"
+    result = operation.result or {}
+    if not is_image or not result:
+        return said
+    pushed = f"\npushed to {result['pushed']}" if result.get("pushed") else ""
+    return f"{said}\nimage {result['name']} ({result['size_bytes']:,} bytes){pushed}"
 
 
 def _python(found: EnvironmentVersion) -> str:

@@ -10,7 +10,7 @@ from pydantic.alias_generators import to_camel
 
 from keelway.contracts.base import ModelName, Request, Sha256
 from keelway.contracts.files import FilePath
-from keelway.contracts.images import Dockerfile, Image, Password, RegistryAddress, Seen, Username
+from keelway.contracts.images import Dockerfile, ImageReference, Password, RegistryAddress, Seen, Username
 
 MAX_CHARACTERS = 262_144
 Word = Annotated[Seen, StringConstraints(max_length=1024)]
@@ -86,7 +86,7 @@ class DockerSection(Section):
     """The image that the packages are for: at most one of baseImage, baseDockerfile and buildContext."""
 
     enabled: bool = False
-    base_image: Image | None = None
+    base_image: ImageReference | None = None
     base_dockerfile: Dockerfile | None = None
     build_context: BuildContextSection | None = None
     shared_volumes: bool = True

@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints, model_validator
 
 from keelway.contracts.base import Answer, Request, Sha256
 from keelway.contracts.environment_json import EnvironmentDefinition
-from keelway.contracts.images import BuildContext, Dockerfile, Image, RegistryCredentials
+from keelway.contracts.images import BuildContext, Dockerfile, ImageReference, RegistryCredentials
 
 Text = Annotated[str, StringConstraints(max_length=262_144)]
 PythonVersion = Annotated[str, StringConstraints(pattern=r"^\d+\.\d+(\.\d+)?$")]
@@ -40,7 +40,9 @@ class EnvironmentVersionCreate(Request):
     wheels: Sha256 | None = Field(
         default=None, description="a snapshot of .whl files, each of which is installed: packages of your own"
     )
-    base_image: Image | None = Field(default=None, description="the image to start from, on targets that run images")
+    base_image: ImageReference | None = Field(
+        default=None, description="the image to start from, on targets that run images"
+    )
     base_image_registry: RegistryCredentials | None = None
     dockerfile: Dockerfile | None = Field(default=None, description="instead of base_image: how that image is made")
     build_context: BuildContext | None = Field(default=None, description="instead of base_image: a folder to make it")

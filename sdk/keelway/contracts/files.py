@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tarfile
 import unicodedata
 from collections.abc import Iterable
 from datetime import datetime
@@ -166,3 +167,15 @@ def manifest_digest(files: Iterable[Listed]) -> str:
     for file in sorted(files, key=lambda file: file.path.encode()):
         digest.update(f"{file.sha256} {file.size_bytes} {file.path}\n".encode())
     return digest.hexdigest()
+
+
+def tar_header(path: str, size_bytes: int) -> bytes:
+    """What stands before a file in every tar that we make: nothing in it but the path and the size."""
+    entry = tarfile.TarInfo(path)
+    entry.size, entry.mode = size_bytes, 0o644
+    return entry.tobuf(tarfile.PAX_FORMAT)
+
+
+def tar_padding(size_bytes: int) -> bytes:
+    """What stands behind a file in a tar."""
+    return bytes(-size_bytes % tarfile.BLOCKSIZE)

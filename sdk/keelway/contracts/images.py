@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from typing import Annotated
+from datetime import datetime
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
 
-from keelway.contracts.base import Request, Sha256
-from keelway.contracts.files import FilePath
+from keelway.contracts.base import Answer, Request, Sha256
+from keelway.contracts.files import FileEntry, FilePath, Manifest
 
 # https://github.com/distribution/reference: a host with a port, path components, a tag, a digest.
 _HOST = (
@@ -38,7 +39,7 @@ def _image(reference: str) -> str:
 
 
 Seen = Annotated[str, AfterValidator(_seen)]
-Image = Annotated[str, StringConstraints(max_length=512), AfterValidator(_image)]
+ImageReference = Annotated[str, StringConstraints(max_length=512), AfterValidator(_image)]
 RegistryAddress = Annotated[str, StringConstraints(max_length=255, pattern=rf"^{_HOST}$")]
 Username = Annotated[Seen, StringConstraints(min_length=1, max_length=255)]
 Password = Annotated[Seen, StringConstraints(min_length=1, max_length=65_536)]
@@ -77,3 +78,84 @@ class BuildContext(Request):
 
     snapshot: Sha256
     dockerfile: FilePath = "Dockerfile"
+
+
+class EnvironmentBuild(Request):
+    """What a build of an environment is for: the node itself (`process`), or an image (`docker`)."""
+
+    target: Literal["process", "docker"] = "process"
+
+
+class Archive(Answer):
+    """An image or a package as one tar. An image's is an OCI layout that `docker load` reads as well."""
+
+    sha256: str
+    size_bytes: int
+
+
+class Image(Answer):
+    """An image of an environment, kept as files from which any container engine can load it."""
+
+    identity: str = Field(description="sha256 over all that went in: the same identity is the same image")
+    environment: str
+    name: str = Field(description="what the engine that built it calls it")
+    image_id: str = Field(description="the digest of its configuration, the same on every engine")
+    base_image: str
+    base_id: str
+    python_version: str
+    size_bytes: int
+    archive: Archive
+    pushed: str | None = Field(default=None, description="where the operator's registry has it")
+    created_at: datetime
+    created_by: str
+
+
+# What workers exchange with the API --------------------------------------------------------------------------
+
+
+class BaseSpec(Answer):
+    """The image that an environment's image starts from: none of these is the node's default."""
+
+    base_image: str | None = None
+    dockerfile: str | None = Field(default=None, description="makes it, instead of a name")
+    context: list[FileEntry] = Field(default_factory=list, description="the files of a build context")
+    context_dockerfile: str = "Dockerfile"
+    registry: RegistryCredentials | None = None
+    interpreter: str = Field(default="python", description="which Python of the image runs, where it is its own")
+    is_user_managed: bool = Field(default=False, description="the image's own Python runs, with the runtime beside it")
+    brings_python: bool = Field(default=False, description="conda installs the Python: the image needs none")
+
+
+class ImageResult(Answer):
+    """What a worker says of an image that it built and stored; `files` is the snapshot of its files."""
+
+    identity: str
+    name: str
+    image_id: str
+    base_image: str
+    base_id: str
+    python_version: str
+    size_bytes: int
+    files: str
+    archive: Archive
+    pushed: str | None = None
+
+
+class StoreFiles(Request):
+    """A worker opens an upload of what its operation made, in the operation's workspace."""
+
+    epoch: int
+    files: Manifest
+
+
+class SealFiles(Request):
+    """All bytes of such an upload are there."""
+
+    epoch: int
+
+
+class KnownImage(Answer):
+    """An image that the object store has: what was said of it when it was stored, and its files."""
+
+    result: ImageResult
+    files: list[FileEntry]

@@ -10,6 +10,7 @@ from pydantic import Field, StringConstraints
 
 from keelway.contracts.base import Answer, Description, Request, ServiceName, Sha256, Tags
 from keelway.contracts.files import FileEntry
+from keelway.contracts.images import BaseSpec
 
 ModelRef = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9\-._]{0,254}:(\d+|latest)$")]
 EnvironmentRef = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9\-._]{0,254}:(\d+|latest)$")]
@@ -172,9 +173,11 @@ class ReplicaSpec(Answer):
 
 
 class BuildSpec(Answer):
-    """Spec of a `build` operation."""
+    """Spec of a `build` operation: with a `base` of an image, else of an environment on the node itself."""
 
+    workspace: str = ""
     environment: EnvironmentSpec
+    base: BaseSpec | None = None
 
 
 class DeploySpec(Answer):

@@ -15,7 +15,7 @@ from keelway.contracts.environments import (
     EnvironmentVersionCreate,
     LockDiff,
 )
-from keelway.contracts.images import BuildContext, RegistryCredentials
+from keelway.contracts.images import BuildContext, EnvironmentBuild, RegistryCredentials
 from keelway.contracts.operations import Operation
 from keelway.errors import InvalidInput
 from keelway.resources.base import SLOW_ANSWER_S, Resource, checked, dumped, parsed, segment
@@ -118,9 +118,10 @@ class Environments(Resource):
         """What became of the lock from one version to another: packages added, removed, and in other versions."""
         return self._get(LockDiff, f"{self._version(name, after)}/lock/diff", {"from": str(before)})
 
-    def build(self, name: str, version: str | int = "latest") -> Operation:
-        """Have it built ahead of its first use."""
-        return self._send(Operation, "POST", f"{self._version(name, version)}/build")
+    def build(self, name: str, version: str | int = "latest", *, target: str = "process") -> Operation:
+        """Have it built ahead of its first use: on a node, or with the target `docker` as an image."""
+        body = None if target == "process" else checked(EnvironmentBuild, target=target)
+        return self._send(Operation, "POST", f"{self._version(name, version)}/build", body)
 
     def _register(self, name: str, body: EnvironmentVersionCreate) -> EnvironmentVersion:
         # What is not asked for is not said: an API of the release before would refuse to hear of it.

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
+from keelway.contracts.images import KnownImage, SealFiles, StoreFiles
 from keelway.contracts.operations import Claim, ClaimRequest, Heartbeat, HeartbeatRequest, Operation, Report
 from keelway.contracts.safety import Inspections
 from keelway.contracts.services import Activate, PlaceReplicas, ReplicaList
+from keelway.contracts.snapshots import Snapshot, SnapshotState, SnapshotUpload
 from keelway.errors import WaitTimeout
-from keelway.resources.base import Resource, dumped, segment
+from keelway.resources.base import SLOW_ANSWER_S, Resource, dumped, segment
 from keelway.streams import follow_text
+from keelway.uploads import Progress, manifest, send_missing
 
 _POLL_S = 30.0
 _PATH = "/v1/operations"
@@ -86,6 +90,20 @@ class Operations(Resource):
     def inspected(self, id: str, found: Inspections) -> None:
         """For workers: what some blobs of an `inspect` were found to be."""
         self._client.request("POST", f"{_path(id)}/inspections", json=dumped(found))
+
+    def image(self, id: str, identity: str) -> KnownImage:
+        """For workers: the stored image of an identity, in the operation's workspace. NotFound when there is none."""
+        return self._get(KnownImage, f"{_path(id)}/images/{segment(identity)}")
+
+    def store_files(self, id: str, epoch: int, files: dict[str, Path], *, progress: Progress | None = None) -> str:
+        """For workers: keep what the operation made, by the paths it gets; the digest of its snapshot."""
+        body = StoreFiles(epoch=epoch, files=manifest(files, progress))
+        upload = self._send(SnapshotUpload, "POST", f"{_path(id)}/files", body)
+        if upload.state is not SnapshotState.READY or upload.missing:
+            send_missing(self._client, upload.missing, files, progress)
+            sealed = f"{_path(id)}/files/{segment(upload.digest)}/commit"
+            self._send(Snapshot, "POST", sealed, SealFiles(epoch=epoch), timeout_s=SLOW_ANSWER_S)
+        return upload.digest
 
 
 def _path(id: str) -> str:

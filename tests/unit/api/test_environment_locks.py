@@ -10,10 +10,11 @@ import psutil
 import pytest
 
 from keelway.contracts.environments import LockedPackage
+from keelway.contracts.locks import packages_of
 from keelway_api.environments import bounded, conda_solver, curated, definition, resolver
 from keelway_api.environments.bounded import Places, run
 from keelway_api.environments.channels import addresses
-from keelway_api.environments.locks import difference, packages_of
+from keelway_api.environments.locks import difference
 from keelway_api.errors import DependencyAway, EnvironmentUnsolvable, NameReserved, TooBusy
 
 TEXT = """\

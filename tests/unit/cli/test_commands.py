@@ -45,6 +45,7 @@ def test_the_commands_of_this_release_are_there():
         experiment list
         run create|list|show|upload|metric|finish|register-best
         environment register|list|show|lock|build
+        image list|show|sbom|save
         service list|show|run|logs|delete
         service data list|download|delete
         operation list|show|watch|logs|cancel

@@ -89,7 +89,7 @@ def test_a_full_disk_has_a_name_of_its_own():
     finished = environments.Finished(2, ["error: failed to write: No space left on device (os error 28)"])
 
     with pytest.raises(WorkFailed) as failed:
-        environments._judge(environments._uv("pip", "install"), finished)
+        environments.judge(environments.uv_command("pip", "install"), finished)
 
     assert (failed.value.code, "uv pip install" in failed.value.message) == ("disk-full", True)
 

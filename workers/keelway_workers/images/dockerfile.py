@@ -1,0 +1,67 @@
+"""The Dockerfile of an image: text that follows from what goes in, without a command that a shell would read.
+
+Every word from outside is a JSON string in exec form or has been matched against a pattern.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+ENV = "/opt/keelway/env"
+RUNTIME = "/opt/keelway/runtime"
+APP_ROOT = "/var/azureml-app"
+PORT = 5001
+USER = "10001:10001"
+HEALTH = ("-m", "keelway_runtime.health")
+LABEL = "org.keelway"
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What an image is made of. `layers` are tars of the context, each unpacked at `/`."""
+
+    base: str
+    python: str
+    layers: Sequence[str]
+    labels: Mapping[str, str]
+    variables: Mapping[str, str] = field(default_factory=dict)
+
+
+def written(recipe: Recipe) -> str:
+    """The Dockerfile. What changes least comes first, so that an engine finds as much as it can in its cache."""
+    lines = [
+        "# Made by Keelway. Its packages lie beside it: it needs nothing from anywhere but its base image.",
+        f"ARG BASE_IMAGE={recipe.base}",
+        "FROM ${BASE_IMAGE}",
+        "USER 0",
+        *(f"ADD {_words(layer, '/')}" for layer in recipe.layers),
+        *_pairs("ENV", recipe.variables),
+        f"WORKDIR {APP_ROOT}",
+        f"EXPOSE {PORT}",
+        f"USER {USER}",
+        f"HEALTHCHECK --interval=30s --timeout=10s --start-period=60s CMD {_words(recipe.python, *HEALTH)}",
+        f"ENTRYPOINT {_words(recipe.python, '-m', 'keelway_runtime')}",
+        "CMD []",
+        *_pairs("LABEL", {f"{LABEL}.{name}": value for name, value in recipe.labels.items()}),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _pairs(instruction: str, pairs: Mapping[str, str]) -> list[str]:
+    """One instruction for all, as each one is a layer to an engine."""
+    if not pairs:
+        return []
+    return [" \\\n    ".join([instruction, *(f"{name}={_quoted(value)}" for name, value in sorted(pairs.items()))])]
+
+
+def _words(*words: str) -> str:
+    return json.dumps(words)
+
+
+def _quoted(text: str) -> str:
+    """A word in double quotes, in which the builder replaces nothing."""
+    for special in ("\\", '"', "$"):
+        text = text.replace(special, f"\\{special}")
+    return f'"{text}"'

@@ -1,0 +1,90 @@
+"""A `build` of an image: found in the engine or the object store, else built; then stored, and pushed where wanted."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from typing import Any
+
+from keelway.contracts.images import BaseSpec, KnownImage
+from keelway.contracts.services import EnvironmentSpec
+from keelway.errors import NotFound
+from keelway_workers.failures import WorkFailed
+from keelway_workers.images.builder import BuiltImage, ImageBuilder, Plan
+from keelway_workers.images.engine import Engine
+from keelway_workers.images.store import load_image, store_image
+from keelway_workers.node import Node
+from keelway_workers.operation import Attempt
+from keelway_workers.settings import WorkerSettings
+
+MAX_CONTEXT_BYTES = 2 * 1024**3
+
+
+def build_image(
+    attempt: Attempt, node: Node, settings: WorkerSettings, spec: EnvironmentSpec, base: BaseSpec
+) -> dict[str, Any]:
+    """The image of an environment, with the engine's output in the operation's log."""
+    with closing(Engine(attempt.check)) as engine:
+        builder = ImageBuilder(engine, node.dir, settings, attempt)
+        attempt.step("Looking for the image")
+        _fetch(attempt, node, spec, base)
+        plan = builder.plan(spec, base)
+        known = _known(attempt, plan)
+        built = _had(attempt, node, engine, builder, plan, known)
+        if known is not None and built.facts.id == known.result.image_id:
+            result = known.result
+        else:
+            attempt.step("Storing the image")
+            result = store_image(attempt, engine, node.dir, built)
+        if settings.registry and result.pushed is None:
+            attempt.step("Pushing the image")
+            pushed = _push(attempt, engine, settings, plan)
+            result = result.model_copy(update={"pushed": pushed})
+        return result.model_dump(mode="json") | {"image": plan.identity}
+
+
+def _fetch(attempt: Attempt, node: Node, spec: EnvironmentSpec, base: BaseSpec) -> None:
+    """Have private wheels and the files of a build context here."""
+    size_bytes = sum(file.size_bytes for file in base.context)
+    if size_bytes > MAX_CONTEXT_BYTES:
+        raise WorkFailed(
+            "build-context-too-large",
+            f"the build context has {size_bytes:,} bytes; {MAX_CONTEXT_BYTES:,} are taken. Leave data out of it",
+            details={"size_bytes": size_bytes, "limit_bytes": MAX_CONTEXT_BYTES},
+        )
+    wanted = [file.sha256 for file in (*spec.wheels, *base.context)]
+    if wanted:
+        attempt.patiently(lambda: node.cache.fetch(wanted, check=attempt.check))
+
+
+def _known(attempt: Attempt, plan: Plan) -> KnownImage | None:
+    try:
+        return attempt.patiently(lambda: attempt.client.operations.image(attempt.id, plan.identity))
+    except NotFound:
+        return None
+
+
+def _had(
+    attempt: Attempt, node: Node, engine: Engine, builder: ImageBuilder, plan: Plan, known: KnownImage | None
+) -> BuiltImage:
+    """The image in this engine: there, loaded from the store, or built."""
+    if built := builder.find(plan):
+        attempt.step("Image is cached")
+        return built
+    if known is not None:
+        attempt.step("Loading the image")
+        attempt.patiently(lambda: node.cache.fetch([file.sha256 for file in known.files], check=attempt.check))
+        load_image(attempt, engine, node.dir, known.files)
+        if built := builder.find(plan):
+            return built
+    attempt.step("Building the image")
+    return builder.ensure(plan)
+
+
+def _push(attempt: Attempt, engine: Engine, settings: WorkerSettings, plan: Plan) -> str:
+    reference = f"{settings.registry}/{plan.name}"
+    engine.tag(plan.name, reference)
+    try:
+        engine.push(reference, attempt.reporter.log, settings.registry_credentials)
+    finally:
+        engine.remove(reference)
+    return reference
