@@ -173,9 +173,11 @@ def test_its_sbom_lists_exactly_the_lock(user, keelway, image):
 
 def test_images_are_listed_and_shown(keelway, image):
     listed = keelway("image", "list", "-e", "imaged").stdout
+    also = keelway("image", "list", "-e", "imaged-too").stdout
     shown = keelway("image", "show", image[0]["identity"]).stdout
 
     assert image[0]["identity"][:12] in listed
+    assert image[0]["identity"][:12] in also
     assert image[0]["image_id"] in shown
     assert image[0]["archive"]["sha256"] in shown
 

@@ -27,7 +27,7 @@ async def list_images(
     paging: Paging,
     environment: Annotated[str | None, Query(pattern=MODEL_NAME)] = None,
 ) -> Page[Image]:
-    """Images, newest first."""
+    """Images, newest first; with `environment` those with the lock of one of its versions."""
     cursor = paging.after(UUID)
     rows = await service.list_images(
         session, scope, environment=environment, before=cursor[0] if cursor else None, limit=paging.limit + 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, or_, select
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -39,10 +39,10 @@ Row = tuple[ImageTable, EnvironmentVersionTable, EnvironmentTable]
 async def list_images(
     session: AsyncSession, scope: Scope, *, environment: str | None, before: UUID | None, limit: int
 ) -> list[tuple[UUID, Image]]:
-    """Images with their ids, newest first; with `environment` those of its versions."""
+    """Images with their ids, newest first; with `environment` those with the lock of one of its versions."""
     wanted = _images(scope.workspace_id).order_by(ImageTable.id.desc()).limit(limit)
     if environment is not None:
-        wanted = wanted.where(EnvironmentTable.name == environment)
+        wanted = wanted.where(EnvironmentVersionTable.lock_digest.in_(_locks(scope.workspace_id, environment)))
     if before is not None:
         wanted = wanted.where(ImageTable.id < before)
     return [(row[0].id, contract(row)) for row in (await session.execute(wanted)).tuples()]
@@ -118,6 +118,16 @@ def contract(row: Row) -> Image:
         pushed=image.pushed,
         created_at=image.created_at,
         created_by=image.created_by,
+    )
+
+
+def _locks(workspace_id: UUID, environment: str) -> Select[str]:
+    """The locks of an environment's versions. Images are shared by all that have the same one, whatever their name."""
+    return (
+        select(EnvironmentVersionTable.lock_digest)
+        .join(EnvironmentTable, EnvironmentTable.id == EnvironmentVersionTable.environment_id)
+        .where(EnvironmentTable.name == environment)
+        .where(or_(EnvironmentTable.workspace_id == workspace_id, EnvironmentTable.workspace_id.is_(None)))
     )
 
 

@@ -19,7 +19,9 @@ _SHORT = 12
 
 @command(app, "list")
 def list_(
-    environment: Annotated[str | None, typer.Option("-e", "--environment", help="Only those of one.")] = None,
+    environment: Annotated[
+        str | None, typer.Option("-e", "--environment", help="Only those with a lock of this one.")
+    ] = None,
 ) -> None:
     """List images, newest first."""
     with connect() as client:

@@ -20,7 +20,7 @@ class Images(Resource):
     """`{w}/images`."""
 
     def list(self, *, environment: str | None = None) -> Iterator[Image]:
-        """Images, newest first; with `environment` those of its versions."""
+        """Images, newest first; with `environment` those with the lock of one of its versions."""
         return self._pages(Image, f"{self._workspace}/images", {"environment": environment})
 
     def get(self, identity: str) -> Image:

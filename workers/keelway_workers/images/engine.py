@@ -70,6 +70,12 @@ class _Api(docker.APIClient):
         self.streams.append(response)
         return super()._stream_raw_result(response, *args, **named)  # type: ignore[misc]
 
+    def close_streams(self) -> None:
+        """Give back the connections of what was streamed, also when it was not heard to its end."""
+        for response in self.streams:
+            response.close()
+        self.streams.clear()
+
     def cut(self) -> None:
         """End everything that is being streamed: the engine takes a lost listener for a cancellation."""
         for response in self.streams:
@@ -289,7 +295,7 @@ class Engine:
         finally:
             done.set()
             watcher.join()
-            self._api.streams.clear()
+            self._api.close_streams()
             self._check()
 
     @contextlib.contextmanager
