@@ -27,7 +27,8 @@ class Registry:
         (self._folder / "htpasswd").write_text(f"{USERNAME}:{BCRYPT}\n")
         config = self._folder / "config.yml"
         config.write_text(
-            f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {self._folder / 'data'}}}}}\n"
+            "version: 0.1\nlog: {level: error}\n"
+            f"storage: {{filesystem: {{rootdirectory: {self._folder / 'data'}}}}}\n"
             f"http: {{addr: '{self.address}'}}\n"
             f"auth: {{htpasswd: {{realm: tests, path: {self._folder / 'htpasswd'}}}}}\n"
         )
