@@ -245,7 +245,7 @@ def test_a_base_that_cannot_be_had_says_why(user, base, tmp_path, dockerfile, co
     assert says in "\n".join([operation.error.message, *operation.error.log_tail])
 
 
-def test_an_image_that_no_registry_has_says_so(user):
+def test_an_image_that_no_registry_has_says_so(user, base):
     user.client.environments.register(
         "nowhere", pip_requirements=["humanize==4.12.3"], base_image="127.0.0.1:9/no/such:1"
     )

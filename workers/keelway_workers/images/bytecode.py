@@ -39,8 +39,11 @@ class Bytecode:
                     tar.extractall(root, filter="data")
 
     def _kept(self, files: Sequence[Path], root: Path, place: str, python: ImagePython) -> Path:
-        """By the sources' own bytes: Python takes this bytecode without a look at them."""
-        hashed = hashlib.sha256(PROGRAM.read_bytes() + f"{place} {python.bytecode}\n".encode())
+        """By the sources' own bytes, as Python takes this bytecode without a look at them.
+
+        And by the image whose Python compiled it: somebody's image may have a Python that compiles what it likes.
+        """
+        hashed = hashlib.sha256(PROGRAM.read_bytes() + f"{self._image} {place} {python.bytecode}\n".encode())
         for path in files:
             source = hashlib.sha256((root / path).read_bytes()).hexdigest()
             hashed.update(f"{path.as_posix()} {source}\n".encode())
@@ -76,7 +79,7 @@ class Bytecode:
             for member in sorted(compiled, key=lambda member: member.name):
                 _, number, inside = (*member.name.split("/", 2), "", "")[:3]
                 data = compiled.extractfile(member) if member.isfile() else None
-                if data is not None:
+                if data is not None and number.isdecimal() and int(number) < len(tars):
                     tars[int(number)].bytes(inside, data.read())
         for number, tar in enumerate(tars):
             tar.close()

@@ -29,10 +29,10 @@ def build_image(
         _fetch(attempt, node, spec, base)
         plan = builder.plan(spec, base)
         known = _known(attempt, plan)
-        built = _had(attempt, node, engine, builder, plan, known)
-        if known is not None and built.facts.id == known.result.image_id:
+        if known is not None and _is_here(attempt, node, engine, builder, plan, known):
             result = known.result
         else:
+            built = _built(attempt, builder, plan)
             attempt.step("Storing the image")
             result = store_image(attempt, engine, node.dir, built)
         if settings.registry and result.pushed is None:
@@ -63,19 +63,30 @@ def _known(attempt: Attempt, plan: Plan) -> KnownImage | None:
         return None
 
 
-def _had(
-    attempt: Attempt, node: Node, engine: Engine, builder: ImageBuilder, plan: Plan, known: KnownImage | None
-) -> BuiltImage:
-    """The image in this engine: there, loaded from the store, or built."""
+def _is_here(
+    attempt: Attempt, node: Node, engine: Engine, builder: ImageBuilder, plan: Plan, known: KnownImage
+) -> bool:
+    """Have a stored image in this engine; False when what the store has of it is damaged, so that it is built anew."""
+    if builder.find(plan):
+        attempt.step("Image is cached")
+        return True
+    attempt.step("Loading the image")
+    try:
+        attempt.patiently(lambda: node.cache.fetch([file.sha256 for file in known.files], check=attempt.check))
+    except WorkFailed as failed:
+        if failed.code != "damaged-bytes":
+            raise
+        attempt.reporter.log(failed.message)
+        return False
+    load_image(attempt, engine, node.dir, known.files)
+    return builder.find(plan) is not None
+
+
+def _built(attempt: Attempt, builder: ImageBuilder, plan: Plan) -> BuiltImage:
+    """The image in this engine, where another workspace may have had it built."""
     if built := builder.find(plan):
         attempt.step("Image is cached")
         return built
-    if known is not None:
-        attempt.step("Loading the image")
-        attempt.patiently(lambda: node.cache.fetch([file.sha256 for file in known.files], check=attempt.check))
-        load_image(attempt, engine, node.dir, known.files)
-        if built := builder.find(plan):
-            return built
     attempt.step("Building the image")
     return builder.ensure(plan)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import os
+import re
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -132,7 +133,9 @@ def _lay_in_layers(prefix: Path, folder: Path, python: ImagePython, bytecode: By
     large = sorted(large[:MOST_LAYERS], key=lambda each: each.name)
     ours = [each for each in found if each.name.startswith("keelway_runtime-")]
     for number, each in enumerate(large):
-        _move(each, prefix, _under(folder / f"{number:02}-{each.name}", ENV))
+        # A Dockerfile names it: `$` would be replaced there, whatever stands around it.
+        name = re.sub(r"[^A-Za-z0-9._+-]", "_", each.name)
+        _move(each, prefix, _under(folder / f"{number:02}-{name}", ENV))
     for each in ours:
         _move(each, prefix, _under(folder / f"{len(large) + 1:02}-{OURS}", ENV))
     rest = _under(folder / f"{len(large):02}-{REST}", ENV)

@@ -1,0 +1,104 @@
+"""An engine that dies while it builds, and one whose disk is full: said as what it is, with nothing left behind."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+
+import pytest
+
+from keelway_workers.failures import WorkFailed, WorkStopped
+from keelway_workers.images.context import ContextTar
+from keelway_workers.images.engine import Engine
+from tests.support.engine import engine_missing
+from tests.support.images import BASE, docker, ensure_base
+from tests.support.own_engine import OwnEngine
+
+pytestmark = pytest.mark.timeout(300)
+
+
+@pytest.fixture
+def own_engine(tmp_path_factory, monkeypatch):
+    """own_engine(size): one that holds the base image, and is what this process talks to."""
+    if why := engine_missing() or OwnEngine.missing():
+        pytest.skip(why)
+    made = []
+
+    def start(size=None):
+        # A short path: a socket's name may have 107 bytes.
+        engine = OwnEngine(tmp_path_factory.mktemp("e"), size=size)
+        made.append(engine)
+        engine.start()
+        monkeypatch.setenv("DOCKER_HOST", engine.host)
+        return engine
+
+    yield start
+    for engine in made:
+        engine.remove()
+
+
+@pytest.fixture
+def base_tar(tmp_path):
+    """The base image in a file."""
+    docker("save", "-o", str(tmp_path / "base.tar"), ensure_base())
+    return tmp_path / "base.tar"
+
+
+def context(path, dockerfile):
+    tar = ContextTar(path, lambda: None)
+    tar.text("Dockerfile", dockerfile)
+    tar.close()
+    return path
+
+
+def test_an_engine_that_dies_in_the_midst_of_a_build_is_told_as_that(own_engine, base_tar, tmp_path):
+    own = own_engine()
+    engine = Engine(lambda: None)
+    engine.load(base_tar, lambda _: None)
+    heard = threading.Event()
+    killer = threading.Thread(target=lambda: heard.wait(60) and own.kill())
+    killer.start()
+
+    def say(line):
+        if "Running in" in line:
+            heard.set()
+
+    with pytest.raises(WorkFailed) as failed:
+        engine.build(context(tmp_path / "c.tar", f"FROM {BASE}\nRUN sleep 120\n"), tag="dies:1", say=say)
+
+    killer.join()
+    assert failed.value.code == "engine-lost"
+    assert "went away while building the image" in failed.value.message
+
+
+def test_work_that_is_stopped_cuts_a_build_off(own_engine, base_tar, tmp_path):
+    own = own_engine()
+    stopped = threading.Event()
+
+    def check():
+        if stopped.is_set():
+            raise WorkStopped
+
+    engine = Engine(check)
+    engine.load(base_tar, lambda _: None)
+
+    with pytest.raises(WorkStopped):
+        engine.build(
+            context(tmp_path / "c.tar", f"FROM {BASE}\nRUN sleep 120\n"),
+            tag="stopped:1",
+            say=lambda line: "Running in" in line and stopped.set(),
+        )
+
+    assert own.docker("images", "--quiet", "stopped") == ""
+
+
+def test_an_engine_whose_disk_is_full_is_told_as_that(own_engine, base_tar):
+    own_engine("64m")
+    engine = Engine(lambda: None)
+
+    with pytest.raises(WorkFailed) as failed:
+        engine.load(base_tar, lambda _: None)
+
+    assert failed.value.code == "disk-full"
+    assert "container engine" in failed.value.message
+    assert subprocess.run(["docker", "images", "--quiet"], capture_output=True, text=True).stdout == ""

@@ -1,0 +1,149 @@
+"""Images as the API keeps them: what a build's worker hands in, and who may have it."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import tarfile
+
+import pytest
+
+from tests.support.attempt import Attempt
+from tests.support.problems import assert_problem
+from tests.support.registry import manifest, node, sha256, snapshot, unique_bytes
+
+IDENTITY = hashlib.sha256(b"identity").hexdigest()
+
+
+@pytest.fixture
+def attempt(api, w):
+    """A worker's attempt at the build of an image."""
+    node(api)
+    registered = api.admin.post(
+        f"{w}/environments/env/versions",
+        json={"pip_requirements": "", "base_image": "python:3.11-slim", "user_managed_dependencies": False},
+    )
+    assert registered.status_code in {200, 201}, registered.text
+    submitted = api.admin.post(f"{w}/environments/env/versions/1/build", json={"target": "docker"})
+    return Attempt(api, submitted.json()["id"])
+
+
+def stored(attempt, files):
+    """What a worker stores; the snapshot's digest."""
+    body = {"epoch": attempt.epoch, "files": manifest(files)}
+    opened = attempt.api.worker.post(f"/v1/operations/{attempt.id}/files", json=body)
+    assert opened.status_code == 200, opened.text
+    for missing in opened.json()["missing"]:
+        sent = attempt.api.worker.put(missing["upload_url"], content=files[missing["path"]])
+        assert sent.status_code == 204, sent.text
+    digest = opened.json()["digest"]
+    sealed = attempt.api.worker.post(
+        f"/v1/operations/{attempt.id}/files/{digest}/commit", json={"epoch": attempt.epoch}
+    )
+    assert sealed.json()["state"] == "ready", sealed.text
+    return digest
+
+
+def result(digest, **changes):
+    """What a worker says of an image."""
+    return {
+        "identity": IDENTITY, "name": "keelway/environment:x", "image_id": "sha256:1", "base_image": "python:3.11-slim",
+        "base_id": "sha256:0", "python_version": "3.11.2", "size_bytes": 12, "files": digest,
+        "archive": {"sha256": sha256(b"tar"), "size_bytes": 9}, "pushed": None, **changes,
+    }  # fmt: skip
+
+
+def test_an_image_that_a_worker_stored_can_be_had(api, w, attempt):
+    files = {"index.json": b"{}", "blobs/sha256/1": unique_bytes(), "sbom.cdx.json": b'{"bomFormat":"CycloneDX"}'}
+    assert attempt.claim["spec"]["base"]["base_image"] == "python:3.11-slim"
+    digest = stored(attempt, files)
+
+    attempt.end(result=result(digest))
+
+    shown = api.admin.get(f"{w}/images/{IDENTITY}").json()
+    assert (shown["environment"], shown["image_id"], shown["pushed"]) == ("env:1", "sha256:1", None)
+    listed = api.admin.get(f"{w}/images?environment=env").json()["items"]
+    assert [each["identity"] for each in listed] == [IDENTITY]
+    assert api.admin.get(f"{w}/images?environment=other").json()["items"] == []
+    archive = api.admin.get(f"{w}/images/{IDENTITY}/archive")
+    with tarfile.open(fileobj=io.BytesIO(archive.content)) as tar:
+        assert {each.name: tar.extractfile(each).read() for each in tar} == files
+    again = api.admin.get(f"{w}/images/{IDENTITY}/archive", headers={"If-None-Match": archive.headers["etag"]})
+    assert again.status_code == 304
+    assert api.admin.get(f"{w}/images/{IDENTITY}/sbom").content == files["sbom.cdx.json"]
+
+
+def test_a_worker_finds_an_image_again_and_one_that_was_built_anew_takes_its_place(api, w, attempt):
+    assert_problem(api.worker.get(f"/v1/operations/{attempt.id}/images/{IDENTITY}"), "not-found")
+    attempt.end(result=result(stored(attempt, {"index.json": b"1"})))
+
+    submitted = api.admin.post(f"{w}/environments/env/versions/1/build", json={"target": "docker"})
+    second = Attempt(api, submitted.json()["id"])
+    known = api.worker.get(f"/v1/operations/{second.id}/images/{IDENTITY}").json()
+    assert [file["path"] for file in known["files"]] == ["index.json"]
+    second.end(result={**known["result"], "pushed": "registry.example/x:1"})
+
+    assert [each["pushed"] for each in api.admin.get(f"{w}/images").json()["items"]] == ["registry.example/x:1"]
+
+
+def test_images_are_their_workspace_s(api, w, attempt):
+    attempt.end(result=result(stored(attempt, {"index.json": unique_bytes()})))
+
+    stranger = api.as_role("reader", api.workspace())
+
+    for path in ("", f"/{IDENTITY}", f"/{IDENTITY}/archive", f"/{IDENTITY}/sbom"):
+        assert_problem(stranger.get(f"{w}/images{path}"), "not-found")
+    assert_problem(api.admin.get(f"/v1/workspaces/{api.workspace()}/images/{IDENTITY}"), "not-found")
+
+
+def test_only_the_current_attempt_of_a_worker_stores_files(api, attempt):
+    body = {"epoch": attempt.epoch, "files": manifest({"a": b"1"})}
+    path = f"/v1/operations/{attempt.id}/files"
+
+    assert_problem(api.admin.post(path, json=body), "forbidden")
+    assert_problem(api.worker.post(path, json={**body, "epoch": attempt.epoch + 1}), "stale-attempt")
+    attempt.end("failed", error={"code": "x", "message": "y"})
+    assert_problem(api.worker.post(path, json=body), "stale-attempt")
+
+
+def test_a_worker_need_not_send_what_the_workspace_has_and_must_send_what_only_another_has(api, w, attempt):
+    ours, theirs = unique_bytes(), unique_bytes()
+    elsewhere = f"/v1/workspaces/{api.workspace()}"
+    snapshot(api.admin, w, {"f": ours})
+    snapshot(api.admin, elsewhere, {"f": theirs})
+
+    body = {"epoch": attempt.epoch, "files": manifest({"ours": ours, "theirs": theirs})}
+    missing = api.worker.post(f"/v1/operations/{attempt.id}/files", json=body).json()["missing"]
+
+    assert [each["path"] for each in missing] == ["theirs"]
+
+
+def test_a_password_of_a_registry_goes_to_the_worker_and_nowhere_else(api, w):
+    node(api)
+    secret = "canary-password"
+    body = {
+        "pip_requirements": "",
+        "base_image": "registry.example/base:1",
+        "base_image_registry": {"address": "registry.example", "username": "u", "password": secret},
+    }
+    assert api.admin.post(f"{w}/environments/private/versions", json=body).status_code == 201
+    submitted = api.admin.post(f"{w}/environments/private/versions/1/build", json={"target": "docker"})
+
+    claimed = Attempt(api, submitted.json()["id"])
+
+    assert claimed.claim["spec"]["base"]["registry"]["password"] == secret
+    assert secret not in api.admin.get(f"/v1/operations/{claimed.id}").text
+    assert api.sql("SELECT 1 FROM operations WHERE spec::text LIKE %s", f"%{secret}%") == []
+    assert secret not in api.log.read_text()
+
+
+def test_user_managed_dependencies_are_built_with_the_runtime_beside_them(api, w):
+    body = {"user_managed_dependencies": True, "base_image": "ours:1"}
+    assert api.admin.post(f"{w}/environments/theirs/versions", json=body).status_code == 201
+
+    assert_problem(api.admin.post(f"{w}/environments/theirs/versions/1/build"), "needs-image")
+    submitted = api.admin.post(f"{w}/environments/theirs/versions/1/build", json={"target": "docker"})
+
+    spec = Attempt(api, submitted.json()["id"]).claim["spec"]
+    assert spec["base"]["is_user_managed"]
+    assert "httptools==" in spec["environment"]["lock"]
