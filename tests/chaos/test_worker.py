@@ -1,5 +1,6 @@
 """The worker dies, or sleeps for longer than its lease, while it builds and deploys."""
 
+import contextlib
 import subprocess
 import time
 
@@ -34,7 +35,8 @@ def kill_worker(stack):
     """kill -9 of the worker and its pool at once; the pid it had."""
     pid = stack.pid_of("worker")
     for process in family(pid):
-        process.kill()
+        with contextlib.suppress(psutil.NoSuchProcess):  # the pool dies with the worker, and may have done so
+            process.kill()
     return pid
 
 
