@@ -7,6 +7,9 @@ from typing import Any
 import httpx2
 
 from tests.support.api import Api
+from tests.support.registry import manifest, sha256
+
+IMAGE = sha256(b"identity")
 
 
 class Attempt:
@@ -38,6 +41,20 @@ class Attempt:
         """I am still here."""
         return self.api.worker.post(f"/v1/operations/{self.id}/heartbeat", json={"epoch": self.epoch})
 
+    def store(self, files: dict[str, bytes]) -> str:
+        """Store what the operation made; the digest of its snapshot."""
+        opened = self.api.worker.post(
+            f"/v1/operations/{self.id}/files", json={"epoch": self.epoch, "files": manifest(files)}
+        )
+        assert opened.status_code == 200, opened.text
+        for missing in opened.json()["missing"]:
+            sent = self.api.worker.put(missing["upload_url"], content=files[missing["path"]])
+            assert sent.status_code == 204, sent.text
+        path = f"/v1/operations/{self.id}/files/{opened.json()['digest']}/commit"
+        sealed = self.api.worker.post(path, json={"epoch": self.epoch})
+        assert sealed.json()["state"] == "ready", sealed.text
+        return opened.json()["digest"]
+
     def place(self, node: str | None = None, image: str = "env-1") -> httpx2.Response:
         """Ask for the replicas of a deployment."""
         body = {"epoch": self.epoch, "node": node or self.node, "image": image}
@@ -66,3 +83,12 @@ def observe(api: Api, node: str, *replicas: dict[str, Any], generation: int = 10
 def ready(name: str, port: int = 9000) -> dict[str, Any]:
     """A replica as a node sees it when it answers."""
     return {"name": name, "state": "ready", "url": f"http://127.0.0.1:{port}", "pid": 42}
+
+
+def image_result(files: str, **changes: Any) -> dict[str, Any]:
+    """What a worker says of an image with the identity IMAGE whose files it stored."""
+    return {
+        "identity": IMAGE, "name": "keelway/environment:x", "image_id": "sha256:1", "base_image": "python:3.11-slim",
+        "base_id": "sha256:0", "python_version": "3.11.2", "size_bytes": 12, "files": files,
+        "archive": {"sha256": sha256(b"tar"), "size_bytes": 9}, "pushed": None, **changes,
+    }  # fmt: skip

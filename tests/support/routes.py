@@ -53,6 +53,7 @@ def filled(template: str, **values: str) -> str:
         "path": "m.pkl",
         "sha256": "0" * 64,
         "digest": "0" * 64,
+        "identity": "0" * 64,
         "token_id": "0" * 12,
         "operation_id": str(uuid.uuid4()),
         "replica": "some-replica",

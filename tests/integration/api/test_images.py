@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import tarfile
 
 import pytest
 
-from tests.support.attempt import Attempt
+from tests.support.attempt import IMAGE, Attempt, image_result
 from tests.support.problems import assert_problem
-from tests.support.registry import manifest, node, sha256, snapshot, unique_bytes
-
-IDENTITY = hashlib.sha256(b"identity").hexdigest()
+from tests.support.registry import manifest, node, snapshot, unique_bytes
 
 
 @pytest.fixture
@@ -28,58 +25,33 @@ def attempt(api, w):
     return Attempt(api, submitted.json()["id"])
 
 
-def stored(attempt, files):
-    """What a worker stores; the snapshot's digest."""
-    body = {"epoch": attempt.epoch, "files": manifest(files)}
-    opened = attempt.api.worker.post(f"/v1/operations/{attempt.id}/files", json=body)
-    assert opened.status_code == 200, opened.text
-    for missing in opened.json()["missing"]:
-        sent = attempt.api.worker.put(missing["upload_url"], content=files[missing["path"]])
-        assert sent.status_code == 204, sent.text
-    digest = opened.json()["digest"]
-    sealed = attempt.api.worker.post(
-        f"/v1/operations/{attempt.id}/files/{digest}/commit", json={"epoch": attempt.epoch}
-    )
-    assert sealed.json()["state"] == "ready", sealed.text
-    return digest
-
-
-def result(digest, **changes):
-    """What a worker says of an image."""
-    return {
-        "identity": IDENTITY, "name": "keelway/environment:x", "image_id": "sha256:1", "base_image": "python:3.11-slim",
-        "base_id": "sha256:0", "python_version": "3.11.2", "size_bytes": 12, "files": digest,
-        "archive": {"sha256": sha256(b"tar"), "size_bytes": 9}, "pushed": None, **changes,
-    }  # fmt: skip
-
-
 def test_an_image_that_a_worker_stored_can_be_had(api, w, attempt):
     files = {"index.json": b"{}", "blobs/sha256/1": unique_bytes(), "sbom.cdx.json": b'{"bomFormat":"CycloneDX"}'}
     assert attempt.claim["spec"]["base"]["base_image"] == "python:3.11-slim"
-    digest = stored(attempt, files)
+    digest = attempt.store(files)
 
-    attempt.end(result=result(digest))
+    attempt.end(result=image_result(digest))
 
-    shown = api.admin.get(f"{w}/images/{IDENTITY}").json()
+    shown = api.admin.get(f"{w}/images/{IMAGE}").json()
     assert (shown["environment"], shown["image_id"], shown["pushed"]) == ("env:1", "sha256:1", None)
     listed = api.admin.get(f"{w}/images?environment=env").json()["items"]
-    assert [each["identity"] for each in listed] == [IDENTITY]
+    assert [each["identity"] for each in listed] == [IMAGE]
     assert api.admin.get(f"{w}/images?environment=other").json()["items"] == []
-    archive = api.admin.get(f"{w}/images/{IDENTITY}/archive")
+    archive = api.admin.get(f"{w}/images/{IMAGE}/archive")
     with tarfile.open(fileobj=io.BytesIO(archive.content)) as tar:
         assert {each.name: tar.extractfile(each).read() for each in tar} == files
-    again = api.admin.get(f"{w}/images/{IDENTITY}/archive", headers={"If-None-Match": archive.headers["etag"]})
+    again = api.admin.get(f"{w}/images/{IMAGE}/archive", headers={"If-None-Match": archive.headers["etag"]})
     assert again.status_code == 304
-    assert api.admin.get(f"{w}/images/{IDENTITY}/sbom").content == files["sbom.cdx.json"]
+    assert api.admin.get(f"{w}/images/{IMAGE}/sbom").content == files["sbom.cdx.json"]
 
 
 def test_a_worker_finds_an_image_again_and_one_that_was_built_anew_takes_its_place(api, w, attempt):
-    assert_problem(api.worker.get(f"/v1/operations/{attempt.id}/images/{IDENTITY}"), "not-found")
-    attempt.end(result=result(stored(attempt, {"index.json": b"1"})))
+    assert_problem(api.worker.get(f"/v1/operations/{attempt.id}/images/{IMAGE}"), "not-found")
+    attempt.end(result=image_result(attempt.store({"index.json": b"1"})))
 
     submitted = api.admin.post(f"{w}/environments/env/versions/1/build", json={"target": "docker"})
     second = Attempt(api, submitted.json()["id"])
-    known = api.worker.get(f"/v1/operations/{second.id}/images/{IDENTITY}").json()
+    known = api.worker.get(f"/v1/operations/{second.id}/images/{IMAGE}").json()
     assert [file["path"] for file in known["files"]] == ["index.json"]
     second.end(result={**known["result"], "pushed": "registry.example/x:1"})
 
@@ -87,13 +59,13 @@ def test_a_worker_finds_an_image_again_and_one_that_was_built_anew_takes_its_pla
 
 
 def test_images_are_their_workspace_s(api, w, attempt):
-    attempt.end(result=result(stored(attempt, {"index.json": unique_bytes()})))
+    attempt.end(result=image_result(attempt.store({"index.json": unique_bytes()})))
 
     stranger = api.as_role("reader", api.workspace())
 
-    for path in ("", f"/{IDENTITY}", f"/{IDENTITY}/archive", f"/{IDENTITY}/sbom"):
+    for path in ("", f"/{IMAGE}", f"/{IMAGE}/archive", f"/{IMAGE}/sbom"):
         assert_problem(stranger.get(f"{w}/images{path}"), "not-found")
-    assert_problem(api.admin.get(f"/v1/workspaces/{api.workspace()}/images/{IDENTITY}"), "not-found")
+    assert_problem(api.admin.get(f"/v1/workspaces/{api.workspace()}/images/{IMAGE}"), "not-found")
 
 
 def test_only_the_current_attempt_of_a_worker_stores_files(api, attempt):
