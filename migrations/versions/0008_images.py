@@ -31,7 +31,7 @@ def upgrade() -> None:
         *_references("images", workspace_id="workspaces", environment_version_id="environment_versions"),
         *_references("images", snapshot_id="snapshots"),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_images")),
-        sa.UniqueConstraint("workspace_id", "identity", name=op.f("uq_images_workspace_id")),
+        sa.UniqueConstraint("workspace_id", "identity", name=op.f("uq_images_workspace_id_identity")),
     )
 
 
