@@ -15,8 +15,8 @@ from typing import Any
 import psutil
 
 from keelway_standalone.backoff import Backoff
-from keelway_standalone.errors import Refused, StartFailed
-from keelway_standalone.logs import reason, size, tail
+from keelway_standalone.errors import PortTaken, Refused, StartFailed
+from keelway_standalone.logs import PORT_TAKEN, reason, size, tail
 from keelway_standalone.processes import Process, Processes, described
 
 PROBE_S = 0.05
@@ -184,7 +184,8 @@ class Child:
     def _failure(self, how: str) -> StartFailed:
         lines = tail(self.program.log, since=self._log_size)
         known = reason(lines)
-        return StartFailed(self.name, f"{known} ({how})" if known else how, lines)
+        failure = PortTaken if known == PORT_TAKEN else StartFailed
+        return failure(self.name, f"{known} ({how})" if known else how, lines)
 
 
 def _written(moment: datetime | None) -> str | None:

@@ -15,3 +15,7 @@ class StartFailed(Exception):  # noqa: N818
         self.name = name
         self.reason = reason
         self.log_tail = log_tail or []
+
+
+class PortTaken(StartFailed):
+    """What could not come up found another process at its port."""

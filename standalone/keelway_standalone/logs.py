@@ -50,8 +50,9 @@ def tail(path: Path, *, since: int = 0, lines: int = TAIL_LINES) -> list[str]:
         return []
 
 
+PORT_TAKEN = "its port is taken"
 REASONS = {
-    "address already in use": "its port is taken",
+    "address already in use": PORT_TAKEN,
     "no space left on device": "the disk is full",
     "disk quota exceeded": "the disk quota is used up",
     "permission denied": "a file or folder is not accessible to it",

