@@ -5,14 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
 from tests.support.engine import engine_missing
+from tests.support.images import SCRIPT, ensure_base
 
-SCRIPT = Path(__file__).parents[2] / "deploy" / "base-image.sh"
 # What Keelway's images need of their base: a new enough Python that makes environments, and authorities to trust.
 CHECK = (
     "import pathlib, ssl, sys, venv; "
@@ -29,23 +27,18 @@ def run(*arguments: str, **env: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture
-def name() -> Iterator[str]:
-    """A name for an image that is removed afterwards."""
+def mmdebstrap() -> None:
+    """What makes the image, and an engine to have it."""
     if why := engine_missing():
         pytest.skip(why)
     if shutil.which("mmdebstrap") is None:
         pytest.skip("no mmdebstrap on this machine")
-    name = f"keelway-base-test:{os.getpid()}"
-    yield name
-    subprocess.run(["docker", "image", "rm", "--force", name], capture_output=True, timeout=60)
 
 
 @pytest.mark.timeout(400)
-def test_an_image_of_debian_packages_alone_has_what_our_images_need(name):
-    made = run(name)
+def test_an_image_of_debian_packages_alone_has_what_our_images_need(mmdebstrap):
+    name = ensure_base()
 
-    assert made.returncode == 0, made.stderr
-    assert made.stdout.startswith(f"{name} ")
     checked = subprocess.run(
         ["docker", "run", "--rm", "--network", "none", name, "python3", "-c", CHECK],
         capture_output=True,
@@ -56,7 +49,9 @@ def test_an_image_of_debian_packages_alone_has_what_our_images_need(name):
 
 
 @pytest.mark.timeout(120)
-def test_a_mirror_that_is_not_there_leaves_no_image(name):
+def test_a_mirror_that_is_not_there_leaves_no_image(mmdebstrap):
+    name = f"keelway-base-test:{os.getpid()}"
+
     made = run(name, BASE_MIRROR="http://127.0.0.1:9/debian")
 
     assert made.returncode == 1

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
 import json
 import subprocess
+import tempfile
 from pathlib import Path
 from typing import Any
 
 SCRIPT = Path(__file__).parents[2] / "deploy" / "base-image.sh"
-BASE = "keelway-base:tests"
+# Another script makes another one: an engine may outlive many of them.
+BASE = f"keelway-base:tests-{hashlib.sha256(SCRIPT.read_bytes()).hexdigest()[:12]}"
 
 
 def docker(*words: str, check: bool = True, timeout_s: float = 120) -> str:
@@ -24,11 +28,14 @@ def inspect(image: str) -> dict[str, Any]:
 
 
 def ensure_base() -> str:
-    """A base image of Debian's packages, made once per engine."""
-    found = subprocess.run(["docker", "image", "inspect", BASE], capture_output=True, timeout=30)
-    if found.returncode != 0:
-        made = subprocess.run([SCRIPT, BASE], capture_output=True, text=True, timeout=400)
-        assert made.returncode == 0, made.stderr
+    """A base image of Debian's packages, made once per engine, by whichever test comes first."""
+    with Path(tempfile.gettempdir(), "keelway-base-image.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        found = subprocess.run(["docker", "image", "inspect", BASE], capture_output=True, timeout=30)
+        if found.returncode != 0:
+            made = subprocess.run([SCRIPT, BASE], capture_output=True, text=True, timeout=400)
+            assert made.returncode == 0, made.stderr
+            assert made.stdout.startswith(f"{BASE} ")
     return BASE
 
 

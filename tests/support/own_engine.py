@@ -12,7 +12,10 @@ from tests.support.stack import until
 
 
 class OwnEngine:
-    """dockerd with a socket and folders of its own, without a network. `size` puts its data on a disk of that size."""
+    """dockerd with a socket and folders of its own, without a network. `size` puts its data on a disk of that size.
+
+    In a network namespace of its own: one without a bridge takes away the bridge that the machine's engine uses.
+    """
 
     def __init__(self, folder: Path, *, size: str | None = None) -> None:
         self.folder, self._size = folder, size
@@ -36,7 +39,7 @@ class OwnEngine:
         driver = ["--storage-driver", "vfs"] if self._size else []
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                ["dockerd", *words, *more, *driver], stdout=log, stderr=log, start_new_session=True
+                ["unshare", "--net", "dockerd", *words, *more, *driver], stdout=log, stderr=log, start_new_session=True
             )
         until(self._answers, "the engine answers", 60)
 
