@@ -14,14 +14,22 @@ class ExitCodes:
 
     def of(self, pid: int) -> int | None:
         """Its exit code (a signal's number below 0), or None while it runs or when it is not our child."""
+        return self.look(pid)[1]
+
+    def look(self, pid: int) -> tuple[bool, int | None]:
+        """Whether it is a child of ours that the kernel has not called ended yet, and its exit code.
+
+        A process whose first thread has ended is shown as a zombie, and has no exit code before its last thread ends.
+        """
         with self._asking:
             try:
                 ended, status = os.waitpid(pid, os.WNOHANG)
             except ChildProcessError:  # asked before, or started by an earlier supervisor
-                ended, status = 0, 0
-            if ended:
-                self._codes[pid] = os.waitstatus_to_exitcode(status)
-            return self._codes.get(pid)
+                return False, self._codes.get(pid)
+            if not ended:
+                return True, None
+            self._codes[pid] = os.waitstatus_to_exitcode(status)
+            return False, self._codes[pid]
 
     def forget(self, pid: int) -> None:
         """The pid belongs to a new child."""

@@ -3,6 +3,7 @@
 import os
 import signal
 import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -12,6 +13,7 @@ from keelway_workers import procs
 from keelway_workers.exit_codes import ExitCodes
 from keelway_workers.record import Record
 from keelway_workers.targets.process import ProcessTarget
+from tests.support.api import wait_until
 
 AT_ONCE = 8
 
@@ -44,6 +46,31 @@ def test_a_process_that_ends_while_it_is_looked_at_is_not_dead_without_an_exit_c
     monkeypatch.setattr(procs, "is_alive", ends_now)
 
     assert target._instance(Record(name="r"), child).exit_code == -signal.SIGKILL
+
+
+# Its first thread ends, and the process only once its input does.
+FIRST_THREAD_ENDS = (
+    "import ctypes, os, threading; "
+    "threading.Thread(target=lambda: (os.read(0, 1), os._exit(3))).start(); "
+    "ctypes.CDLL(None).pthread_exit(None)"
+)
+
+
+def test_a_process_whose_first_thread_alone_has_ended_runs_until_the_exit_code_is_there():
+    target = ProcessTarget.__new__(ProcessTarget)
+    target._exit_codes = ExitCodes()
+    with subprocess.Popen([sys.executable, "-c", FIRST_THREAD_ENDS], stdin=subprocess.PIPE) as process:
+        process.returncode = 0  # who is tested waits for it
+        record = Record(name="r", pid=process.pid, born=procs.birth(process.pid))
+        wait_until(lambda: procs.birth(process.pid) is None, "its first thread has ended: it is shown as a zombie")
+
+        ending = target._instance(record, process.pid)
+        process.stdin.close()
+        wait_until(lambda: not target._instance(record, process.pid).is_alive, "all of it has ended")
+        ended = target._instance(record, process.pid)
+
+    assert (ending.is_alive, ending.exit_code) == (True, None)
+    assert ended.exit_code == 3
 
 
 def test_every_thread_that_asks_at_the_same_time_is_told_the_exit_code(child, monkeypatch):

@@ -137,12 +137,13 @@ class ProcessTarget:
 
     def _instance(self, record: Record, pid: int) -> Instance:
         is_alive = procs.is_alive(pid, record.born)  # before: one that ends in between would be dead without a code
+        is_ending, exit_code = self._exit_codes.look(pid)
         return Instance(
             name=record.name,
             pid=pid,
             url=f"http://{record.host}:{record.port}",
-            is_alive=is_alive,
-            exit_code=self._exit_codes.of(pid),
+            is_alive=is_alive or is_ending,
+            exit_code=exit_code,
         )
 
     def _spawn(self, spec: ReplicaSpec, environment: BuiltEnvironment, app_root: Path, listen_fd: int) -> int:
