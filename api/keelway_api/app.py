@@ -39,6 +39,7 @@ from keelway_api.models.pages import WrittenPages
 from keelway_api.models.router import router as models
 from keelway_api.nodes.router import router as nodes
 from keelway_api.operations.router import router as operations
+from keelway_api.packages.router import router as packages
 from keelway_api.query import learn_parameters, refuse_unknown
 from keelway_api.services.deployment import Deployments
 from keelway_api.services.observation import refresh_all
@@ -63,6 +64,7 @@ FEATURES = (
     snapshots,
     environments,
     images,
+    packages,
     services,
     operations,
     service_work,

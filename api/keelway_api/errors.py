@@ -310,13 +310,13 @@ class NameReserved(Problem):
 
 
 class NeedsImage(Problem):
-    """The environment has no packages of ours: it can only run in its image."""
+    """The environment has no packages of ours, or something else asks for an image: it can only run in one."""
 
     type = "needs-image"
 
-    def __init__(self, environment: str, what: str) -> None:
+    def __init__(self, environment: str, what: str, because: str = "uses its image's own Python") -> None:
         super().__init__(
-            f"{environment} uses its image's own Python: {what} needs a target that runs images.",
+            f"{environment} {because}: {what} needs a target that runs images.",
             environment=environment,
         )
 

@@ -14,6 +14,7 @@ from keelway_api.manifests import tables as manifests
 from keelway_api.models import tables as models
 from keelway_api.nodes import tables as nodes
 from keelway_api.operations import tables as operations
+from keelway_api.packages import tables as packages
 from keelway_api.services import tables as services
 from keelway_api.snapshots import tables as snapshots
 from keelway_api.tables import Base
@@ -21,7 +22,8 @@ from keelway_api.workspaces import tables as workspaces
 
 __all__ = [
     "audit", "auth", "blobs", "environments", "events", "experiments", "idempotency", "images", "inspections",
-    "manifests", "metadata", "models", "nodes", "operations", "outbox", "services", "snapshots", "workspaces",
+    "manifests", "metadata", "models", "nodes", "operations", "outbox", "packages", "services", "snapshots",
+    "workspaces",
 ]  # fmt: skip
 
 metadata = Base.metadata

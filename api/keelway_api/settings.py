@@ -78,6 +78,8 @@ class ApiSettings(BaseSettings):
     scrub_every_s: float = Field(30 * 86400.0, gt=0)
     max_form_bytes: int = Field(2**30, gt=0)
     max_file_bytes: int = Field(64 * 2**30, gt=0)
+    registry_pull_username: str | None = None
+    registry_pull_password: SecretStr | None = None
     conda_channels: str = ""
     conda_channel_base: AnyHttpUrl = AnyHttpUrl("https://conda.anaconda.org")
     status_file: Path | None = None

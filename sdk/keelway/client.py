@@ -21,6 +21,7 @@ from keelway.resources.images import Images
 from keelway.resources.models import Models
 from keelway.resources.nodes import Blobs, Gateway, Nodes
 from keelway.resources.operations import Operations
+from keelway.resources.packages import Packages
 from keelway.resources.services import Services
 from keelway.resources.snapshots import Snapshots
 from keelway.resources.upkeep import Upkeep
@@ -61,6 +62,7 @@ class Client:
         self.snapshots = Snapshots(self)
         self.environments = Environments(self)
         self.images = Images(self)
+        self.packages = Packages(self)
         self.services = Services(self)
         self.operations = Operations(self)
         self.workspaces = Workspaces(self)

@@ -16,8 +16,9 @@ from keelway.errors import InvalidInput
 class InferenceSource:
     """How a model is to be served.
 
-    `entry_script` and `conda_file` are relative to `source_directory` and lie in it; `source_directory` is relative to
-    the working directory.
+    `entry_script`, `conda_file` and `extra_docker_file_steps` are relative to `source_directory` and lie in it;
+    `source_directory` is relative to the working directory. `extra_docker_file_steps` is a file of RUN, ENV, ARG and
+    LABEL instructions for the Dockerfile of an image.
 
     `environment` names a registered one (`name` or `name:version`); `definition` is the Environment JSON of the Azure
     ML SDK v1. They and `conda_file` exclude each other. With none of them, the script gets an environment with nothing
@@ -30,6 +31,7 @@ class InferenceSource:
     environment: str | None = None
     definition: Mapping[str, Any] | None = None
     description: str = ""
+    extra_docker_file_steps: str | None = None
 
     def check(self) -> None:
         """InvalidInput when the script or the conda file cannot work; nothing needs to be sent to find that out."""
@@ -40,6 +42,7 @@ class InferenceSource:
         _check_script(self._inside(self.entry_script, "entry script"))
         if self.conda_file:
             self._inside(self.conda_file, "conda file")
+        self.docker_steps()
 
     @property
     def folder(self) -> Path:
@@ -50,6 +53,16 @@ class InferenceSource:
     def conda_path(self) -> Path | None:
         """Where the conda file is, if there is one."""
         return self.folder / self.conda_file if self.conda_file else None
+
+    def docker_steps(self) -> str | None:
+        """The text of its file of Dockerfile instructions. InvalidInput when it cannot be read."""
+        if not self.extra_docker_file_steps:
+            return None
+        path = self._inside(self.extra_docker_file_steps, "file of Dockerfile steps")
+        try:
+            return path.read_text(encoding="utf-8-sig")
+        except UnicodeDecodeError as error:
+            raise InvalidInput(f"the file of Dockerfile steps {path} is not UTF-8: {error}") from error
 
     def _inside(self, relative: str, what: str) -> Path:
         path = self.folder / relative

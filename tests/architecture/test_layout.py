@@ -40,7 +40,7 @@ def test_each_feature_of_the_api_is_a_folder_of_its_own():
 
     assert features == {
         *("audit", "auth", "blobs", "environments", "experiments", "gateway", "health", "images", "inspections"),
-        *("manifests", "models", "nodes", "operations", "services", "snapshots", "upkeep", "workspaces"),
+        *("manifests", "models", "nodes", "operations", "packages", "services", "snapshots", "upkeep", "workspaces"),
     }
 
 

@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from keelway import signing
 from keelway.contracts.files import FileEntry
 from tests.support import runs
-from tests.support.attempt import IMAGE, Attempt, image_result
+from tests.support.attempt import IMAGE, Attempt, image_result, package_result
 from tests.support.canary import Canary
 from tests.support.canary import canary as make_canary
 from tests.support.registry import manifest, node, register, service, sha256, snapshot
@@ -116,6 +116,16 @@ def bases(made: dict[str, str]) -> dict[tuple[str, str], list[dict[str, Any]]]:
                 **PEOPLE_SAY,
             }
         ],
+        ("POST", "/v1/workspaces/{workspace}/packages"): [
+            {
+                "models": ["ridge:1"], "kind": "dockerfile", "image_name": "team/ridge",
+                "image_label": uuid.uuid4().hex,
+                "inference_config": {
+                    "entry_script": "score.py", "snapshot": made["digest"], "environment": "env:1", "description": "x",
+                    "extra_docker_file_steps": "RUN echo x",
+                },
+            },
+        ],
         ("POST", "/v1/workspaces/{workspace}/snapshots"): [{"files": FILES}],
     }  # fmt: skip
 
@@ -174,10 +184,12 @@ def made(api, logged_before) -> dict[str, str]:
         api, api.admin.post(f"{w}/environments/env/versions/1/build", json={"target": "docker"}).json()["id"]
     )
     image.end(result=image_result(image.store({"sbom.cdx.json": b"{}"})))
+    package = packaged(api, w, deployed["inference_config"])
     return {
         **{
             "workspace": workspace,
             "identity": IMAGE,
+            "package_id": package,
             "version": "1",
             "alias": "champion",
             "experiment": "train",
@@ -187,6 +199,15 @@ def made(api, logged_before) -> dict[str, str]:
         "digest": deployed["inference_config"]["snapshot"],
         "wheels": snapshot(api.admin, w, {file_name("acme"): wheel("acme")})["digest"],
     }
+
+
+def packaged(api, w: str, inference_config: dict[str, Any]) -> str:
+    """The id of a package that can be had."""
+    inference = {name: inference_config[name] for name in ("entry_script", "snapshot", "environment")}
+    package = api.admin.post(f"{w}/packages", json={"models": ["ridge:1"], "inference_config": inference}).json()
+    attempt = Attempt(api, package["operation"])
+    attempt.end(result=package_result(attempt.store({"sbom.cdx.json": b"{}"}), pushed="r.example/x:1"))
+    return package["id"]
 
 
 def signature() -> str:

@@ -92,3 +92,11 @@ def image_result(files: str, **changes: Any) -> dict[str, Any]:
         "base_id": "sha256:0", "python_version": "3.11.2", "size_bytes": 12, "files": files,
         "archive": {"sha256": sha256(b"tar"), "size_bytes": 9}, "pushed": None, **changes,
     }  # fmt: skip
+
+
+def package_result(files: str, **changes: Any) -> dict[str, Any]:
+    """What a worker says of a package whose files it stored."""
+    return {
+        "image_id": "sha256:1", "base_image": "r.example/python:3.11-slim", "size_bytes": 12, "files": files,
+        "archive": {"sha256": sha256(b"tar"), "size_bytes": 9}, "pushed": None, **changes,
+    }  # fmt: skip

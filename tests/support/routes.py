@@ -56,6 +56,7 @@ def filled(template: str, **values: str) -> str:
         "identity": "0" * 64,
         "token_id": "0" * 12,
         "operation_id": str(uuid.uuid4()),
+        "package_id": str(uuid.UUID(int=1)),
         "replica": "some-replica",
         "model": "some-model",
         "designation": "inputs",

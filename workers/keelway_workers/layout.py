@@ -11,19 +11,32 @@ import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
+from typing import Protocol
 
 from keelway.contracts.base import MODEL_NAME
 from keelway.contracts.files import FileEntry, checked_path
-from keelway.contracts.services import ReplicaSpec
+from keelway.contracts.services import ModelFiles
 from keelway_workers.cache import BlobCache, Check
 from keelway_workers.failures import WorkFailed, disk_full
 
+APP = "azureml-app"  # what the app root is called where it is a folder among others
 MODELS = "azureml-models"
 SOURCE = "source"
 FICLONE = 0x40049409
 CHUNK = 1 << 20
 AT_ONCE = 4
+
+
+class Served(Protocol):
+    """What is laid out for a script: a replica's spec, or a package's."""
+
+    @property
+    def entry_script(self) -> str: ...
+    @property
+    def snapshot_files(self) -> list[FileEntry]: ...
+    @property
+    def models(self) -> list[ModelFiles]: ...
 
 
 @dataclass(frozen=True)
@@ -34,7 +47,7 @@ class Placement:
     path: Path
 
 
-def lay_out(root: Path, spec: ReplicaSpec, cache: BlobCache, *, check: Check) -> None:
+def lay_out(root: Path, spec: Served, cache: BlobCache, *, check: Check) -> None:
     """Make a fresh app root: `azureml-models/<name>/<version>/...` and `source/...`.
 
     Copies, so that a script that writes to its files cannot change the cache. WorkFailed `damaged-bytes` when even a
@@ -50,8 +63,8 @@ def lay_out(root: Path, spec: ReplicaSpec, cache: BlobCache, *, check: Check) ->
         raise
 
 
-def _lay_out(root: Path, spec: ReplicaSpec, cache: BlobCache, check: Check) -> None:
-    for folder in (root, root / MODELS, root / SOURCE, root / "tmp"):
+def _lay_out(root: Path, spec: Served, cache: BlobCache, check: Check) -> None:
+    for folder in (root, root / MODELS, root / SOURCE):
         folder.mkdir(mode=0o700, parents=True)
     placements = list(_placements(root.resolve(), spec))
     cache.fetch((placement.sha256 for placement in placements), check=check)
@@ -59,13 +72,25 @@ def _lay_out(root: Path, spec: ReplicaSpec, cache: BlobCache, check: Check) -> N
         list(pool.map(lambda placement: _place(placement, cache, check), placements))
 
 
-def digests(spec: ReplicaSpec) -> set[str]:
-    """Every blob that a replica of this spec is laid out from."""
+def scoring_variables(app_root: PurePath, spec: Served) -> dict[str, str]:
+    """What tells the runtime, and a script, where everything is."""
+    models = app_root / MODELS
+    only = spec.models[0] if len(spec.models) == 1 else None
+    return {
+        "AML_APP_ROOT": str(app_root),
+        "AZUREML_ENTRY_SCRIPT": spec.entry_script,
+        "AZUREML_SOURCE_DIRECTORY": SOURCE,
+        "AZUREML_MODEL_DIR": str(models / only.name / str(only.version) if only else models),
+    }
+
+
+def digests(spec: Served) -> set[str]:
+    """Every blob that an app root of this spec is laid out from."""
     files = [*spec.snapshot_files, *(file for model in spec.models for file in model.files)]
     return {file.sha256 for file in files}
 
 
-def _placements(root: Path, spec: ReplicaSpec) -> Iterator[Placement]:
+def _placements(root: Path, spec: Served) -> Iterator[Placement]:
     for file in spec.snapshot_files:
         yield _placement(root, root / SOURCE, file)
     for model in spec.models:

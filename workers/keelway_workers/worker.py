@@ -18,6 +18,7 @@ from keelway_workers.build import build
 from keelway_workers.delete import delete
 from keelway_workers.deploy import deploy
 from keelway_workers.environments import sweep_environments
+from keelway_workers.images.package import make_package
 from keelway_workers.inspecting import inspect
 from keelway_workers.launch import PR_SET_PDEATHSIG
 from keelway_workers.node import Node
@@ -110,6 +111,7 @@ def handlers(settings: WorkerSettings, client: Client) -> dict[str, Handler]:
         "deploy": partial(deploy, node=node),
         "delete": delete,
         "inspect": inspect,
+        "package": partial(make_package, node=node, settings=settings),
     }
 
 

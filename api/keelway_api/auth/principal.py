@@ -34,6 +34,9 @@ class Principal:
         return None if None in ids else tuple(where for where in ids if where is not None)
 
 
+NOBODY = Principal("", "keelway", ())  # the system itself, at work on what others asked for
+
+
 def _covers(held: Role, wanted: Role) -> bool:
     if held in LADDER and wanted in LADDER:
         return LADDER.index(held) >= LADDER.index(wanted)

@@ -156,8 +156,7 @@ async def _build_ended(session: AsyncSession, operation: OperationTable) -> None
     if operation.state != OperationState.SUCCEEDED or operation.spec.get("target") != "docker":
         return
     found = ImageResult.model_validate(operation.result)
-    names = await workspaces.names_of(session, [operation.workspace_id])
-    scope = Scope(operation.workspace_id, names[operation.workspace_id], NOBODY)
+    scope = await workspaces.own_scope(session, operation.workspace_id)
     snapshot = await snapshots.require_ready(session, scope, found.files)
     values = {
         **found.model_dump(exclude={"files", "archive"}),
@@ -173,7 +172,5 @@ async def _build_ended(session: AsyncSession, operation: OperationTable) -> None
     )
     await session.execute(row.on_conflict_do_update(index_elements=["workspace_id", "identity"], set_=values))
 
-
-NOBODY = Principal("", "keelway", ())
 
 kinds.register(OperationKind.BUILD, kinds.Kind(Role.CONTRIBUTOR, expand=_expand_build, ended=_build_ended))

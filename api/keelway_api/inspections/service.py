@@ -16,7 +16,7 @@ from keelway.contracts.safety import INSPECTOR, MAX_FINDINGS, BlobFinding, Inspe
 from keelway_api import events
 from keelway_api.audit import service as audit
 from keelway_api.auth.dependencies import Scope
-from keelway_api.auth.principal import Principal
+from keelway_api.auth.principal import NOBODY
 from keelway_api.blobs.tables import BlobTable
 from keelway_api.errors import WrongState
 from keelway_api.inspections.tables import BlobInspectionTable, VersionInspectionTable
@@ -28,7 +28,6 @@ from keelway_api.operations.tables import OperationTable
 from keelway_api.workspaces import service as workspaces
 
 V, F, B, Waiting = ModelVersionTable, ManifestFileTable, BlobInspectionTable, VersionInspectionTable
-NOBODY = Principal("", "keelway", ())
 DEADLINE_S = 86_400.0  # it may wait for a worker for long: nobody waits for it
 BLOBS_AT_ONCE = 2000
 MAX_TRIES = 5
@@ -105,8 +104,7 @@ async def restart_due(session: AsyncSession) -> None:
     due = select(V).join(Waiting, Waiting.version_id == V.id).where(Waiting.next_at <= func.now())
     due = due.order_by(Waiting.next_at).limit(room).with_for_update(of=V, key_share=True, skip_locked=True)
     for version in list(await session.scalars(due)):
-        workspace = (await workspaces.names_of(session, [version.workspace_id]))[version.workspace_id]
-        await _start(session, Scope(version.workspace_id, workspace, NOBODY), version)
+        await _start(session, await workspaces.own_scope(session, version.workspace_id), version)
 
 
 async def _expand(session: AsyncSession, operation: OperationTable) -> dict[str, Any]:

@@ -27,11 +27,10 @@ from keelway_api.db import batched
 from keelway_api.documents import json_object, json_text
 from keelway_api.errors import NotFound
 from keelway_api.manifests.tables import ManifestFileTable, ManifestTable
-from keelway_api.models.tables import AliasTable, ModelTable, ModelUseTable, ModelVersionTable
+from keelway_api.models.tables import AliasTable, ModelTable, ModelUseTable, ModelVersionTable, VersionRow
 from keelway_api.statements import Statement, Statements, compiled
 
 V = ModelVersionTable
-VersionRow = tuple[ModelVersionTable, ModelTable, ManifestTable]
 MAX_DIGITS = 9  # what surely fits the column
 
 NOTHING = literal_column("'[]'::json")

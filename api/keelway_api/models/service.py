@@ -22,8 +22,7 @@ from keelway_api.inspections import policy
 from keelway_api.inspections import service as inspections
 from keelway_api.manifests import service as manifests
 from keelway_api.models import queries
-from keelway_api.models.queries import VersionRow
-from keelway_api.models.tables import ModelTable, ModelUseTable, ModelVersionTable
+from keelway_api.models.tables import ModelTable, ModelUseTable, ModelVersionTable, VersionRow
 
 
 async def commit_version(sessions: Sessions, store: BlobStore, scope: Scope, name: str, number: str) -> ModelVersion:

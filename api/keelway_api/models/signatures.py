@@ -20,8 +20,7 @@ from keelway_api.errors import NotFound, SignatureInvalid, TooLarge
 from keelway_api.manifests.tables import ManifestFileTable
 from keelway_api.models import queries, service
 from keelway_api.models.changes import etag
-from keelway_api.models.queries import VersionRow
-from keelway_api.models.tables import ModelSignatureTable, ModelVersionTable
+from keelway_api.models.tables import ModelSignatureTable, ModelVersionTable, VersionRow
 from keelway_api.preconditions import Precondition
 
 

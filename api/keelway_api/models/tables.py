@@ -10,6 +10,7 @@ from sqlalchemy import BigInteger, ForeignKey, Identity, Index, String, UniqueCo
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
+from keelway_api.manifests.tables import ManifestTable
 from keelway_api.tables import Base, Created, Id
 
 
@@ -134,3 +135,7 @@ class AliasHistoryTable(Base):
     to_version: Mapped[int | None]
     at: Mapped[Created]
     by: Mapped[str]
+
+
+# A version with its model and the list of its files, as most queries answer them.
+VersionRow = tuple[ModelVersionTable, ModelTable, ManifestTable]

@@ -17,19 +17,16 @@ from keelway.contracts.services import (
     DeleteSpec,
     DeploymentConfig,
     DeploySpec,
-    ModelFiles,
     PlaceReplicas,
     ReplicaList,
     ReplicaSpec,
     ReplicaState,
 )
-from keelway_api.auth.dependencies import Scope
-from keelway_api.auth.principal import Principal
+from keelway_api import inference
 from keelway_api.bell import ring
 from keelway_api.environments import service as environments
 from keelway_api.errors import WrongState
 from keelway_api.manifests import service as manifests
-from keelway_api.models import service as models
 from keelway_api.nodes import service as nodes
 from keelway_api.operations import kinds
 from keelway_api.operations import service as operations
@@ -41,36 +38,26 @@ from keelway_api.snapshots.tables import SnapshotTable
 from keelway_api.storable import storable
 from keelway_api.workspaces import service as workspaces
 
-NOBODY = Principal("", "keelway", ())
-
 
 async def replica_spec(session: AsyncSession, revision: RevisionTable, *, name: str, generation: int) -> ReplicaSpec:
     """All that a node needs to run a replica of this revision."""
     owner = await session.get_one(ServiceTable, revision.service_id)
-    workspace = (await workspaces.names_of(session, [owner.workspace_id]))[owner.workspace_id]
-    scope = Scope(owner.workspace_id, workspace, NOBODY)
+    scope = await workspaces.own_scope(session, owner.workspace_id)
     snapshot = await session.get_one(SnapshotTable, revision.snapshot_id)
     return ReplicaSpec(
         name=name,
-        workspace=workspace,
+        workspace=scope.workspace,
         service=owner.name,
         revision=revision.name,
         target=owner.target,
         entry_script=revision.inference_config["entry_script"],
         snapshot_digest=snapshot.digest,
         snapshot_files=await manifests.files_of(session, snapshot.manifest_id),
-        models=[await _model_files(session, scope, reference) for reference in revision.models],
+        models=[await inference.model_files(session, scope, reference) for reference in revision.models],
         environment=await environments.spec_of(session, revision.environment_version_id),
         generation=generation,
         collects_data=DeploymentConfig(**owner.deployment_config).collect_model_data,
     )
-
-
-async def _model_files(session: AsyncSession, scope: Scope, reference: str) -> ModelFiles:
-    # In whatever state it is by now: bytes are verified on the node, and one damaged model must not stop all others.
-    version, model, manifest = await models.find_version(session, scope, reference)
-    files = await manifests.files_of(session, manifest.id)
-    return ModelFiles(name=model.name, version=version.version, digest=manifest.digest, files=files)
 
 
 async def place(session: AsyncSession, operation_id: UUID, body: PlaceReplicas) -> ReplicaList:

@@ -20,13 +20,12 @@ from keelway.contracts.services import (
     ServiceCreate,
     ServiceState,
 )
-from keelway_api import events
+from keelway_api import events, inference
 from keelway_api.auth.dependencies import Scope
 from keelway_api.bell import ring
 from keelway_api.environments import service as environments
 from keelway_api.environments.tables import EnvironmentTable, EnvironmentVersionTable
-from keelway_api.errors import AlreadyExists, InvalidRequest, NotFound
-from keelway_api.manifests import service as manifests
+from keelway_api.errors import AlreadyExists, NeedsImage, NotFound
 from keelway_api.models import service as models
 from keelway_api.nodes import service as nodes
 from keelway_api.operations import service as operations
@@ -35,8 +34,6 @@ from keelway_api.preconditions import IfMatch
 from keelway_api.services import queries, state
 from keelway_api.services.tables import ReplicaTable, RevisionTable, ServiceTable
 from keelway_api.settings import ApiSettings
-from keelway_api.snapshots import service as snapshots
-from keelway_api.snapshots.tables import SnapshotTable
 
 
 async def create(session: AsyncSession, scope: Scope, body: ServiceCreate, settings: ApiSettings) -> Service:
@@ -45,27 +42,24 @@ async def create(session: AsyncSession, scope: Scope, body: ServiceCreate, setti
     Raises AlreadyExists, NotFound, WrongState and NeedsImage for what it refers to, InvalidRequest for a script that is
     not there.
     """
-    versions = [await models.require_deployable(session, scope, reference) for reference in body.models]
-    snapshot = await snapshots.require_ready(session, scope, body.inference_config.snapshot)
-    await _check_script(session, snapshot, body.inference_config.entry_script)
-    name, _, number = body.inference_config.environment.rpartition(":")
-    found = await environments.get_row(session, scope, name, number)
-    environments.require_buildable(found, f"target {body.deployment_config.compute_type}")
-    environment = found[0]
+    used = await inference.resolve(session, scope, body.models, body.inference_config)
+    target = f"target {body.deployment_config.compute_type}"
+    environments.require_buildable(used.environment, target)
+    if body.inference_config.extra_docker_file_steps:
+        raise NeedsImage(used.exact_config["environment"], target, "comes with extra_docker_file_steps")
     service = await _insert(session, scope, body)
     revision = RevisionTable(
         service_id=service.id,
         number=1,
-        models=[f"{row[1].name}:{row[0].version}" for row in versions],
-        inference_config=body.inference_config.model_dump() | {"environment": f"{name}:{environment.version}"},
-        environment_version_id=environment.id,
-        snapshot_id=snapshot.id,
+        models=used.models,
+        inference_config=used.exact_config,
+        environment_version_id=used.environment[0].id,
+        snapshot_id=used.snapshot.id,
         num_replicas=body.deployment_config.num_replicas,
     )
     session.add(revision)
     await session.flush()
-    for row in versions:
-        await models.add_use(session, row, _subject(service))
+    await used.note_use(session, _subject(service))
     operation = await operations.submit(
         session,
         scope,
@@ -78,16 +72,6 @@ async def create(session: AsyncSession, scope: Scope, body: ServiceCreate, setti
     await session.flush()
     await _emit(session, service, "service.created", models=revision.models)
     return await contract(session, service, scope.workspace, settings)
-
-
-async def _check_script(session: AsyncSession, snapshot: SnapshotTable, entry_script: str) -> None:
-    if await manifests.stored_files(session, snapshot.manifest_id, path=entry_script):
-        return
-    files = await manifests.files_of(session, snapshot.manifest_id)
-    scripts = ", ".join(file.path for file in files if file.path.endswith(".py")) or "no Python file"
-    raise InvalidRequest(
-        "body.inference_config.entry_script", f"{entry_script!r} is not in the snapshot; it holds {scripts[:500]}"
-    )
 
 
 async def _insert(session: AsyncSession, scope: Scope, body: ServiceCreate) -> ServiceTable:

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from uuid import UUID
 
-from sqlalchemy import and_, func, select
+from sqlalchemy import and_, delete, func, select
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.files import FileEntry, manifest_digest
@@ -19,7 +20,7 @@ from keelway_api.db import Sessions, batched
 from keelway_api.errors import NotFound, WrongState
 from keelway_api.manifests import service as manifests
 from keelway_api.manifests.opening import open_manifest
-from keelway_api.manifests.tables import ManifestFileTable
+from keelway_api.manifests.tables import ManifestFileTable, ManifestTable
 from keelway_api.snapshots.tables import SnapshotTable
 from keelway_api.workspaces.tables import WorkspaceTable
 
@@ -122,6 +123,17 @@ async def _find(session: AsyncSession, scope: Scope, digest: str) -> SnapshotTab
     return await session.scalar(
         select(SnapshotTable).where(SnapshotTable.workspace_id == scope.workspace_id, SnapshotTable.digest == digest)
     )
+
+
+async def release(session: AsyncSession, snapshot_id: UUID) -> None:
+    """Remove a snapshot, unless something refers to it."""
+    row = await session.get_one(SnapshotTable, snapshot_id)
+    try:
+        async with session.begin_nested():
+            await session.execute(delete(SnapshotTable).where(SnapshotTable.id == snapshot_id))
+    except IntegrityError:
+        return
+    await session.execute(delete(ManifestTable).where(ManifestTable.id == row.manifest_id))
 
 
 async def expire_uploads(session: AsyncSession, age: timedelta) -> int:

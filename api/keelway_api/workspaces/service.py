@@ -11,7 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.access import Policies, RefuseFindings, Workspace, WorkspaceCreate, WorkspaceUpdate
 from keelway_api.audit import service as audit
-from keelway_api.auth.principal import Principal
+from keelway_api.auth.dependencies import Scope
+from keelway_api.auth.principal import NOBODY, Principal
 from keelway_api.errors import AlreadyExists, NotFound
 from keelway_api.workspaces.tables import WorkspaceTable
 
@@ -30,6 +31,11 @@ async def names_of(session: AsyncSession, ids: Sequence[UUID]) -> dict[UUID, str
     """Names by id."""
     found = await session.execute(select(WorkspaceTable.id, WorkspaceTable.name).where(WorkspaceTable.id.in_(ids)))
     return {row.id: row.name for row in found}
+
+
+async def own_scope(session: AsyncSession, workspace_id: UUID) -> Scope:
+    """A workspace where the system itself is at work."""
+    return Scope(workspace_id, (await names_of(session, [workspace_id]))[workspace_id], NOBODY)
 
 
 async def ensure_default(session: AsyncSession) -> None:

@@ -18,6 +18,7 @@ from keelway.cli import (
     model,
     operation,
     output,
+    package,
     score,
     service,
     stack,
@@ -38,11 +39,12 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-for noun in (model, experiment, run_commands, environment, image, service, operation, workspace):
+for noun in (model, experiment, run_commands, environment, image, package, service, operation, workspace):
     app.add_typer(noun.app)
 for part in (stack, login, score, upkeep):
     part.add_to(app)
 deploy.add_to(model.app)
+package.add_to(model.app)
 model.app.add_typer(alias.app)
 service.app.add_typer(collected.app)
 

@@ -15,8 +15,10 @@ from keelway.errors import InvalidInput
 from keelway.inference import InferenceSource
 from keelway.resources.base import checked
 
-_INFERENCE = {"entryScript", "runtime", "condaFile", "sourceDirectory", "description", "environment"}
-_INFERENCE_LATER = {"extraDockerfileSteps", "enableGpu", "cudaVersion", "baseImage", "baseImageRegistry"}
+_INFERENCE = {
+    "entryScript", "runtime", "condaFile", "sourceDirectory", "description", "environment", "extraDockerfileSteps",
+}  # fmt: skip
+_INFERENCE_LATER = {"enableGpu", "cudaVersion", "baseImage", "baseImageRegistry"}
 _DEPLOYMENT = {"computeType", "numReplicas", "dataCollection"}
 _DEPLOYMENT_LATER = {
     "port", "containerResourceRequirements", "location", "authEnabled", "sslEnabled", "appInsightsEnabled",
@@ -50,6 +52,7 @@ def read_inference(path: Path, *, environment: str | None = None) -> InferenceSo
         environment=environment,
         definition=definition,
         description=_string(path, document, "description") or "",
+        extra_docker_file_steps=_string(path, document, "extraDockerfileSteps"),
     )
     source.check()
     return source

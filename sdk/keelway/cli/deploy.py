@@ -42,7 +42,7 @@ def deploy(
     """Deploy models behind an entry script, and wait until the service answers."""
     from keelway.cli.configs import read_deployment, read_inference  # noqa: PLC0415  (slow to import)
 
-    source = read_inference(inference, environment=_reference(environment, environment_version))
+    source = read_inference(inference, environment=reference(environment, environment_version))
     target = read_deployment(deployment)
     if name is None:
         name = service_name(model[0].partition(":")[0])
@@ -71,19 +71,26 @@ def _start(
     source: InferenceSource,
     target: DeploymentConfig,
 ) -> ServiceHandle:
+    from keelway.resources.inference import (  # noqa: PLC0415  (slow to import)
+        inference_config,
+        make_environment,
+        upload_source,
+    )
+
     with steps.step("names and models"):  # first: a wrong name must not leave an environment behind
         client.services.check_name(name)
         found = [client.models.get(model) for model in models]
     with steps.step("snapshot of the source directory"):
-        snapshot = client.services.snapshot_of(source)
+        snapshot = upload_source(client, source)
     with steps.step("environment"):
-        environment = client.services.environment_for(name, source)
+        environment = make_environment(client, name, source)
     with steps.step("request"):
-        inference = client.services.inference_config(source, snapshot=snapshot, environment=environment)
+        inference = inference_config(source, snapshot=snapshot, environment=environment)
         return client.services.deploy(name, found, inference, target)
 
 
-def _reference(environment: str | None, version: str | None) -> str | None:
+def reference(environment: str | None, version: str | None) -> str | None:
+    """The environment that -e and --ev name."""
     if environment is None:
         if version is not None:
             raise typer.BadParameter("--ev goes with -e")

@@ -1,10 +1,12 @@
-"""How an image to start from is named, and what may stand in a Dockerfile that somebody hands in."""
+"""Images: how they are named, what may stand in a Dockerfile that somebody hands in, and what a build makes."""
 
 from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterator
 from datetime import datetime
+from hashlib import sha256
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, StringConstraints
@@ -24,6 +26,9 @@ _IMAGE = re.compile(
 _DIRECTIVE = re.compile(r"\s*#\s*(syntax|escape|check)\s*=", re.IGNORECASE)
 _FROM = re.compile(r"\s*FROM\s+\S", re.IGNORECASE)
 _BEFORE_FROM = re.compile(r"\s*($|#|ARG\s)", re.IGNORECASE)
+_STEP = re.compile(r"(?:RUN|ENV|ARG|LABEL)\s+\S.*", re.IGNORECASE)
+_RUN_OPTION = re.compile(r"RUN\s+--", re.IGNORECASE)
+_HEREDOC = re.compile(r"<<-?\s*[\"'A-Za-z_]")
 
 
 def _seen(text: str) -> str:
@@ -62,7 +67,57 @@ def checked_dockerfile(text: str) -> str:
     raise ValueError("a Dockerfile begins with FROM")
 
 
+def checked_steps(text: str) -> str:
+    """Instructions that may be added to an image's Dockerfile; ValueError says which line may not stand there.
+
+    RUN, ENV, ARG and LABEL, each of which may go on over several lines: what the image starts from, who its user is and
+    what it runs stay ours, and nothing reaches other images or files of the build.
+    """
+    if any(unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for char in text if char not in "\n\t"):
+        raise ValueError("control, format and surrogate characters are not taken")
+    for step in _joined(text):
+        if not _STEP.fullmatch(step):
+            raise ValueError(f"{step[:100]!r} is not taken: only RUN, ENV, ARG and LABEL are")
+        if _RUN_OPTION.match(step):
+            raise ValueError(f"{step[:100]!r}: options of RUN, such as --mount, are not taken")
+        if _HEREDOC.search(step):
+            raise ValueError(f"{step[:100]!r}: here-documents are not taken")
+    return text
+
+
+def _joined(text: str) -> Iterator[str]:
+    """Instructions as the builder sees them: lines that end with a backslash go on, comments are nothing."""
+    step = ""
+    for line in text.split("\n"):
+        if not step and _DIRECTIVE.match(line):
+            raise ValueError(f"{line.strip()[:100]!r}: parser directives are not taken")
+        if line.lstrip().startswith("#") or (step and not line.strip()):
+            continue
+        if line.rstrip().endswith("\\"):
+            step += line.rstrip()[:-1] + " "
+        elif step or line.strip():
+            yield (step + line).strip()
+            step = ""
+    if step:
+        raise ValueError(f"{step.strip()[:100]!r} ends with a backslash: what it goes on with is missing")
+
+
 Dockerfile = Annotated[str, StringConstraints(max_length=262_144), AfterValidator(checked_dockerfile)]
+ExtraSteps = Annotated[str, StringConstraints(max_length=65_536), AfterValidator(checked_steps)]
+ImageName = Annotated[str, StringConstraints(max_length=128, pattern=rf"^{_COMPONENT}(?:/{_COMPONENT})*$")]
+ImageLabel = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9_][a-zA-Z0-9_.-]{0,127}$")]
+
+
+def named_registry(reference: str) -> str:
+    """The registry that the name of an image says: its first part where that can be a host, else Docker Hub."""
+    first, _, rest = reference.partition("/")
+    return first if rest and (first == "localhost" or "." in first or ":" in first) else "docker.io"
+
+
+def path_in_registry(workspace: str, image: str) -> str:
+    """Where a registry has an image of a workspace: under its name, or where none can be called so, a digest of it."""
+    component = workspace if re.fullmatch(_COMPONENT, workspace) else f"w-{sha256(workspace.encode()).hexdigest()[:16]}"
+    return f"{component}/{image}"
 
 
 class RegistryCredentials(Request):

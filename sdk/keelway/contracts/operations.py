@@ -37,6 +37,7 @@ class OperationKind(StrEnum):
     DEPLOY = "deploy"
     DELETE = "delete"
     INSPECT = "inspect"
+    PACKAGE = "package"
 
 
 class OperationError(Answer):
@@ -96,7 +97,7 @@ class Claim(Answer):
     epoch: int
     lease_s: float
     heartbeat_s: float
-    spec: dict[str, Any] = Field(description="a DeploySpec, BuildSpec, DeleteSpec or InspectSpec, by kind")
+    spec: dict[str, Any] = Field(description="a DeploySpec, BuildSpec, DeleteSpec, InspectSpec or PackageSpec, by kind")
 
 
 class HeartbeatRequest(Request):

@@ -10,7 +10,7 @@ from pydantic import Field, StringConstraints
 
 from keelway.contracts.base import Answer, Description, Request, ServiceName, Sha256, Tags
 from keelway.contracts.files import FileEntry
-from keelway.contracts.images import BaseSpec
+from keelway.contracts.images import BaseSpec, ExtraSteps
 
 ModelRef = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9\-._]{0,254}:(\d+|latest)$")]
 EnvironmentRef = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9\-._]{0,254}:(\d+|latest)$")]
@@ -47,6 +47,9 @@ class InferenceConfig(Request):
     snapshot: Sha256
     environment: EnvironmentRef
     description: Description = ""
+    extra_docker_file_steps: ExtraSteps | None = Field(
+        default=None, description="RUN, ENV, ARG and LABEL instructions for the Dockerfile of an image"
+    )
 
 
 class DeploymentConfig(Request):

@@ -30,6 +30,7 @@ from keelway.errors import (
 )
 from keelway.inference import InferenceSource
 from keelway.resources.base import SLOW_ANSWER_S, Resource, checked, dumped, parsed, segment
+from keelway.resources.inference import make_config, reference
 from keelway.staging import check_below
 from keelway.streams import follow_text
 from keelway.uploads import Progress, Tally
@@ -62,7 +63,9 @@ class Services(Resource):
         InvalidInput or AlreadyExists when the name cannot be had; nothing has been made then.
         """
         if isinstance(inference, InferenceSource):
-            inference = self._made(name, inference)
+            inference.check()
+            self.check_name(name)
+            inference = make_config(self._client, name, inference)
         body = checked(
             ServiceCreate,
             name=name,
@@ -86,42 +89,6 @@ class Services(Resource):
             kind = PROBLEMS["already-exists"]
             detail = f"service {name} exists; delete it first or take another name"
             raise AlreadyExists(status=kind.status, type="already-exists", title=kind.title, detail=detail)
-
-    def _made(self, name: str, source: InferenceSource) -> InferenceConfig:
-        """What the source says, made: first what leaves nothing behind when it is refused."""
-        source.check()
-        self.check_name(name)
-        snapshot = self.snapshot_of(source)
-        return self.inference_config(source, snapshot=snapshot, environment=self.environment_for(name, source))
-
-    def environment_for(self, name: str, source: InferenceSource) -> str:
-        """The environment that service `name` runs in: the source's own, or `<name>-env` made of what it says."""
-        source.check()
-        if source.environment:
-            return reference(source.environment)
-        if source.definition is not None:
-            named = source.definition.get("name") or f"{name}-env"
-            return self._client.environments.register_definition(source.definition, named).id
-        conda_file = source.conda_path
-        pip_requirements = None if conda_file else []
-        return self._client.environments.register(
-            f"{name}-env", conda_file=conda_file, pip_requirements=pip_requirements
-        ).id
-
-    def snapshot_of(self, source: InferenceSource) -> str:
-        """The digest of its source directory, uploaded. InvalidInput when the directory's snapshot lacks the script."""
-        source.check()
-        return self._client.snapshots.upload(source.source_directory, needed=[source.entry_script]).digest
-
-    def inference_config(self, source: InferenceSource, *, snapshot: str, environment: str) -> InferenceConfig:
-        """The source as the API takes it: its script in this snapshot and environment."""
-        return checked(
-            InferenceConfig,
-            entry_script=source.entry_script,
-            snapshot=snapshot,
-            environment=environment,
-            description=source.description,
-        )
 
     def get(self, name: str) -> Service:
         """A service as it is now."""
@@ -251,11 +218,6 @@ class ServiceHandle:
     def run(self, payload: Payload) -> Any:
         """Its answer to a payload."""
         return self._services.score(self.service.scoring_uri, payload)
-
-
-def reference(text: str) -> str:
-    """`ridge` is `ridge:latest`."""
-    return text if ":" in text else f"{text}:latest"
 
 
 def _operation_id(response: httpx2.Response) -> str | None:

@@ -31,6 +31,7 @@ ALL = dict(commands(typer.main.get_command(app)))
 DESTRUCTIVE = {
     ("model", "delete"),
     ("service", "delete"),
+    ("package", "delete"),
     ("service", "data", "delete"),
     ("operation", "cancel"),
 }
@@ -40,12 +41,13 @@ def test_the_commands_of_this_release_are_there():
     expected = """
         up demo doctor login whoami score gc scrub
         workspace create|list|show|update|use
-        model register|list|show|files|sign|verify|update|approve|inspect|delete|download|deploy
+        model register|list|show|files|sign|verify|update|approve|inspect|delete|download|deploy|package
         model alias set|remove|list|show|history
         experiment list
         run create|list|show|upload|metric|finish|register-best
         environment register|list|show|lock|build
         image list|show|sbom|save
+        package list|show|save|pull|sbom|registry|delete
         service list|show|run|logs|delete
         service data list|download|delete
         operation list|show|watch|logs|cancel

@@ -72,6 +72,20 @@ def test_a_whole_environment_may_stand_in_an_inference_config(tmp_path):
         read_inference(write(tmp_path, entryScript="score.py", condaFile="c.yml", environment=document))
 
 
+def test_steps_for_a_dockerfile_are_read_from_a_file_beside_the_script(tmp_path):
+    (tmp_path / "score.py").write_text("")
+    (tmp_path / "steps").write_bytes(b"\xef\xbb\xbfRUN one\r\nRUN two\r\n")
+    path = write(tmp_path, entryScript="score.py", extraDockerfileSteps="steps")
+
+    assert read_inference(path).docker_steps() == "RUN one\nRUN two\n"
+    (tmp_path / "steps").write_bytes(b"\xff")
+    with pytest.raises(InvalidInput, match="not UTF-8"):
+        read_inference(path)
+    (tmp_path / "steps").unlink()
+    with pytest.raises(InvalidInput, match="does not exist"):
+        read_inference(path)
+
+
 @pytest.mark.parametrize(
     ("model", "service"),
     [("ridge", "ridge"), ("My_Model.v2", "my-model-v2"), ("9lives", "model-9lives"), ("ab", "ab-service")],

@@ -11,11 +11,13 @@ from keelway.contracts.experiments import OutputsState, OutputsUpload, Run, RunS
 from keelway.contracts.files import FileEntry, MissingFile
 from keelway.contracts.models import ModelVersionUpload, VersionState
 from keelway.contracts.operations import Operation, OperationError, OperationKind, OperationState, Step
+from keelway.contracts.packages import Package
 from keelway.contracts.services import DeploymentConfig, InferenceConfig, Service, ServiceState
 from keelway.contracts.snapshots import SnapshotState, SnapshotUpload
 
 NOW = datetime(2030, 1, 2, 3, 4, 5, tzinfo=UTC)
 OPERATION_ID = "01940000-0000-7000-8000-000000000000"
+PACKAGE_ID = "01940000-0000-7000-8000-000000000001"
 
 
 def sha256(content: bytes) -> str:
@@ -138,4 +140,23 @@ def outputs(wanted: list[MissingFile] | None = None) -> dict[str, Any]:
         missing=wanted or [],
         created_at=NOW,
         created_by="me",
+    ).model_dump(mode="json")
+
+
+def package(**fields: Any) -> dict[str, Any]:
+    return Package(
+        **{
+            "id": PACKAGE_ID,
+            "workspace": "default",
+            "kind": "image",
+            "state": "ready",
+            "models": ["ridge:1"],
+            "inference_config": InferenceConfig(entry_script="score.py", snapshot="a" * 64, environment="env:1"),
+            "environment": "env:1",
+            "image": "package:1",
+            "operation": OPERATION_ID,
+            "created_at": NOW,
+            "created_by": "me",
+            **fields,
+        }
     ).model_dump(mode="json")

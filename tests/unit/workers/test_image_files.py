@@ -56,6 +56,33 @@ def test_a_dockerfile_follows_from_what_goes_in():
     assert dockerfile.written(recipe) == GOLDEN
 
 
+def test_what_a_package_adds_comes_after_its_packages_and_before_what_is_ours():
+    recipe = Recipe(
+        base="b",
+        python="/opt/python",
+        layers=["layers/00.tar"],
+        labels={},
+        steps="RUN echo x\n",
+        app="azureml-app",
+        app_folders="layers/app.tar",
+        app_variables={"AZUREML_ENTRY_SCRIPT": "score.py"},
+    )
+
+    lines = dockerfile.written(recipe).splitlines()
+
+    assert lines[4:13] == [
+        'ADD ["layers/00.tar", "/"]',
+        "RUN echo x",
+        "USER 0",
+        'ADD ["layers/app.tar", "/"]',
+        'COPY --chown=10001:10001 ["azureml-app/", "/var/azureml-app/"]',
+        "ENV \\",
+        '    AZUREML_ENTRY_SCRIPT="score.py"',
+        "WORKDIR /var/azureml-app",
+        "EXPOSE 5001",
+    ]
+
+
 def test_a_context_does_not_depend_on_where_it_was_written(tmp_path):
     tars = []
     for name in ("one", "two"):

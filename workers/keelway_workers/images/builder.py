@@ -125,14 +125,14 @@ class ImageBuilder:
     def __init__(self, engine: Engine, node: NodeDir, settings: WorkerSettings, attempt: Attempt) -> None:
         self.engine, self.node = engine, node
         self._attempt = attempt
-        self._operator = operator(settings)
+        self.operator = operator(settings)
 
     def plan(self, spec: EnvironmentSpec, base: BaseSpec) -> Plan:
         """Find the base, and what the image will be. WorkFailed when the base cannot be had or does not fit."""
         if lock_digest(spec.lock, spec.conda_lock) != spec.lock_digest:
             raise WorkFailed("damaged-bytes", f"the lock of {spec.name}:{spec.version} does not have its digest")
         wanted = "" if base.is_user_managed else spec.python_version
-        bases = Bases(self.engine, self.node, self._operator, self._attempt.reporter.log, self._attempt.check)
+        bases = Bases(self.engine, self.node, self.operator, self._attempt.reporter.log, self._attempt.check)
         found = bases.find(base, wanted)
         return Plan(spec, found, _identify(spec, found))
 
@@ -199,15 +199,15 @@ class ImageBuilder:
                 context.file(f"layers/{layer.name}", layer)
             context.close()
             facts = self.engine.build(scratch / "context.tar", tag=plan.name, say=self._attempt.reporter.log)
-        self._try(plan, facts)
+        self.require_runs(plan, plan.name, facts)
         return facts
 
-    def _try(self, plan: Plan, facts: ImageFacts) -> None:
-        """The runtime starts in it: a base may have the right Python and lack what it links to."""
-        name = f"keelway-try-{plan.identity[:24]}"
-        ran = self.engine.run(facts.id, [plan.python, "-c", "import keelway_runtime.server"], name=name)
+    def require_runs(self, plan: Plan, name: str, facts: ImageFacts) -> None:
+        """The runtime starts in it: a base may have the right Python and lack what it links to. Else it is removed."""
+        command = [plan.python, "-c", "import keelway_runtime.server"]
+        ran = self.engine.run(facts.id, command, name=f"keelway-try-{facts.id.rpartition(':')[2][:24]}")
         if ran is None or ran.exit_code != 0:
-            self.engine.remove(plan.name)
+            self.engine.remove(name)
             said = ran.output.splitlines() if ran else []
             why = said[-1] if said else f"{plan.python} is not there"
             raise WorkFailed(

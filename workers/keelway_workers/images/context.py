@@ -46,13 +46,14 @@ class ContextTar:
                 info.type, info.linkname = tarfile.SYMTYPE, str(path.readlink())
                 self._tar.addfile(info)
             elif path.is_dir():
-                self._add_folder(inner)
+                self.folder(inner)
             else:
                 self.file(inner, path)
 
-    def _add_folder(self, name: str) -> None:
+    def folder(self, name: str, owner: int = 0) -> None:
+        """An empty folder. `owner` is the id of its user and group."""
         info = _neutral(tarfile.TarInfo(name), 0o755)
-        info.type = tarfile.DIRTYPE
+        info.type, info.uid, info.gid = tarfile.DIRTYPE, owner, owner
         self._tar.addfile(info)
 
     def close(self) -> None:

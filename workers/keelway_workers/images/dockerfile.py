@@ -1,6 +1,7 @@
 """The Dockerfile of an image: text that follows from what goes in, without a command that a shell would read.
 
-Every word from outside is a JSON string in exec form or has been matched against a pattern.
+Every word from outside is a JSON string in exec form or has been matched against a pattern; see `checked_steps` in
+`keelway.contracts.images` for the one place where people write instructions themselves.
 """
 
 from __future__ import annotations
@@ -13,20 +14,29 @@ ENV = "/opt/keelway/env"
 RUNTIME = "/opt/keelway/runtime"
 APP_ROOT = "/var/azureml-app"
 PORT = 5001
-USER = "10001:10001"
+USER_ID = 10001
+USER = f"{USER_ID}:{USER_ID}"
 HEALTH = ("-m", "keelway_runtime.health")
 LABEL = "org.keelway"
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """What an image is made of. `layers` are tars of the context, each unpacked at `/`."""
+    """What an image is made of. `layers` are tars of the context, each unpacked at `/`; `steps` are instructions.
+
+    `app` is a folder of the context that becomes the app root, with `app_variables`; `app_folders` is a tar of the
+    folders that are there also when they are empty.
+    """
 
     base: str
     python: str
     layers: Sequence[str]
     labels: Mapping[str, str]
     variables: Mapping[str, str] = field(default_factory=dict)
+    steps: str = ""
+    app: str = ""
+    app_folders: str = ""
+    app_variables: Mapping[str, str] = field(default_factory=dict)
 
 
 def written(recipe: Recipe) -> str:
@@ -38,6 +48,8 @@ def written(recipe: Recipe) -> str:
         "USER 0",
         *(f"ADD {_words(layer, '/')}" for layer in recipe.layers),
         *_pairs("ENV", recipe.variables),
+        *([recipe.steps.strip(), "USER 0"] if recipe.steps.strip() else []),
+        *_app(recipe),
         f"WORKDIR {APP_ROOT}",
         f"EXPOSE {PORT}",
         f"USER {USER}",
@@ -47,6 +59,17 @@ def written(recipe: Recipe) -> str:
         *_pairs("LABEL", {f"{LABEL}.{name}": value for name, value in recipe.labels.items()}),
     ]
     return "\n".join(lines) + "\n"
+
+
+def _app(recipe: Recipe) -> list[str]:
+    """The app root, which a script may write to, as it may on a node."""
+    if not recipe.app:
+        return []
+    return [
+        f"ADD {_words(recipe.app_folders, '/')}",
+        f"COPY --chown={USER} {_words(f'{recipe.app}/', f'{APP_ROOT}/')}",
+        *_pairs("ENV", recipe.app_variables),
+    ]
 
 
 def _pairs(instruction: str, pairs: Mapping[str, str]) -> list[str]:

@@ -26,7 +26,7 @@ def build_image(
     with closing(Engine(attempt.check)) as engine:
         builder = ImageBuilder(engine, node.dir, settings, attempt)
         attempt.step("Looking for the image")
-        _fetch(attempt, node, spec, base)
+        fetch_parts(attempt, node, spec, base)
         plan = builder.plan(spec, base)
         known = _known(attempt, plan)
         if known is not None and _is_here(attempt, node, engine, builder, plan, known):
@@ -37,12 +37,12 @@ def build_image(
             result = store_image(attempt, engine, node.dir, built)
         if settings.registry and result.pushed is None:
             attempt.step("Pushing the image")
-            pushed = _push(attempt, engine, settings, plan)
+            pushed = push(attempt, engine, settings, plan.name, plan.name)
             result = result.model_copy(update={"pushed": pushed})
         return result.model_dump(mode="json") | {"image": plan.identity}
 
 
-def _fetch(attempt: Attempt, node: Node, spec: EnvironmentSpec, base: BaseSpec) -> None:
+def fetch_parts(attempt: Attempt, node: Node, spec: EnvironmentSpec, base: BaseSpec) -> None:
     """Have private wheels and the files of a build context here."""
     size_bytes = sum(file.size_bytes for file in base.context)
     if size_bytes > MAX_CONTEXT_BYTES:
@@ -91,9 +91,10 @@ def _built(attempt: Attempt, builder: ImageBuilder, plan: Plan) -> BuiltImage:
     return builder.ensure(plan)
 
 
-def _push(attempt: Attempt, engine: Engine, settings: WorkerSettings, plan: Plan) -> str:
-    reference = f"{settings.registry}/{plan.name}"
-    engine.tag(plan.name, reference)
+def push(attempt: Attempt, engine: Engine, settings: WorkerSettings, image: str, name: str) -> str:
+    """Send an image to the operator's registry under this name; what it is called there."""
+    reference = f"{settings.registry}/{name}"
+    engine.tag(image, reference)
     try:
         engine.push(reference, attempt.reporter.log, settings.registry_credentials)
     finally:

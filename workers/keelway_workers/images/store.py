@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import tarfile
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from keelway.contracts.files import FileEntry, tar_header, tar_padding
@@ -19,20 +20,42 @@ CHUNK = 1 << 20
 SBOM = "sbom.cdx.json"
 
 
+@dataclass(frozen=True)
+class Stored:
+    """Files that the object store has: the digest of their snapshot, and the tar that the API makes of them."""
+
+    digest: str
+    archive: Archive
+
+
+def store_files(attempt: Attempt, files: Mapping[str, Path]) -> Stored:
+    """Have these files in the object store, by the paths they get there."""
+    ordered = dict(sorted(files.items()))
+    archive = archive_of(ordered, attempt)
+    digest = attempt.patiently(
+        lambda: attempt.client.operations.store_files(
+            attempt.id, attempt.epoch, ordered, progress=lambda *_: attempt.check()
+        )
+    )
+    return Stored(digest, archive)
+
+
+def store_layout(attempt: Attempt, engine: Engine, node: NodeDir, image: str, *, name: str, contents: str) -> Stored:
+    """Have an image of the engine in the object store, under the name that it gets where it is loaded.
+
+    `contents`: what is in it, as a CycloneDX document.
+    """
+    with node.scratch() as scratch:
+        with engine.save(image) as saved:
+            layout = write_layout(saved, scratch / "layout", name=name, check=attempt.check)
+        (scratch / SBOM).write_text(contents, encoding="utf-8")
+        return store_files(attempt, {**layout.files, SBOM: scratch / SBOM})
+
+
 def store_image(attempt: Attempt, engine: Engine, node: NodeDir, built: BuiltImage) -> ImageResult:
     """Have the image's files in the object store, and what there is to say of it."""
     plan = built.plan
-    with node.scratch() as scratch:
-        with engine.save(plan.name) as saved:
-            layout = write_layout(saved, scratch / "layout", name=plan.name, check=attempt.check)
-        (scratch / SBOM).write_text(plan.sbom(), encoding="utf-8")
-        files = dict(sorted({**layout.files, SBOM: scratch / SBOM}.items()))
-        archive = archive_of(files, attempt)
-        digest = attempt.patiently(
-            lambda: attempt.client.operations.store_files(
-                attempt.id, attempt.epoch, files, progress=lambda *_: attempt.check()
-            )
-        )
+    stored = store_layout(attempt, engine, node, plan.name, name=plan.name, contents=plan.sbom())
     return ImageResult(
         identity=plan.identity,
         name=plan.name,
@@ -41,8 +64,8 @@ def store_image(attempt: Attempt, engine: Engine, node: NodeDir, built: BuiltIma
         base_id=plan.base.id,
         python_version=plan.base.python.version if plan.base.python else plan.spec.python_version,
         size_bytes=built.facts.size_bytes,
-        files=digest,
-        archive=archive,
+        files=stored.digest,
+        archive=stored.archive,
     )
 
 

@@ -20,7 +20,7 @@ from keelway_workers import procs
 from keelway_workers.collected import SPOOL
 from keelway_workers.environments import BuiltEnvironment
 from keelway_workers.exit_codes import ExitCodes
-from keelway_workers.layout import MODELS, SOURCE, digests, lay_out
+from keelway_workers.layout import digests, lay_out, scoring_variables
 from keelway_workers.node import Node
 from keelway_workers.record import Record, load_record
 from keelway_workers.replica_log import log_file, tail_of
@@ -63,6 +63,7 @@ class ProcessTarget:
         environment = self._node.environments.ensure(spec.environment, subtree=subtree, say=_say_build)
         app_root = folder / "app"
         lay_out(app_root, spec, self._node.cache, check=subtree.check)
+        (app_root / "tmp").mkdir(mode=0o700)
         with _listener(self._node.replica_host, record.port) as listener:
             pid = self._spawn(spec, environment, app_root, listener.fileno())
             record.pid, record.born = pid, procs.birth(pid)
@@ -170,8 +171,6 @@ def replica_environ(
     spec: ReplicaSpec, environment: BuiltEnvironment, app_root: Path, listen_fd: int, ours: os._Environ[str]
 ) -> dict[str, str]:
     """The whole environment of a replica: nothing of ours but what is named here, least of all a secret."""
-    models = app_root / MODELS
-    only = spec.models[0] if len(spec.models) == 1 else None
     return {
         "PATH": f"{environment.path / 'bin'}:/usr/local/bin:/usr/bin:/bin",
         "HOME": str(app_root / "tmp"),
@@ -180,10 +179,7 @@ def replica_environ(
         "PYTHONUNBUFFERED": "1",
         **{name: ours[name] for name in PASSED_ON if name in ours},
         **spec.environment.environment_variables,
-        "AML_APP_ROOT": str(app_root),
-        "AZUREML_ENTRY_SCRIPT": spec.entry_script,
-        "AZUREML_SOURCE_DIRECTORY": SOURCE,
-        "AZUREML_MODEL_DIR": str(models / only.name / str(only.version) if only else models),
+        **scoring_variables(app_root, spec),
         "SERVICE_NAME": spec.service,
         "KEELWAY_WORKSPACE": spec.workspace,
         "KEELWAY_REVISION": spec.revision,
