@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import socket
 import subprocess
 from pathlib import Path
@@ -21,6 +22,11 @@ class Registry:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             self.address = f"127.0.0.1:{free.getsockname()[1]}"
+
+    @staticmethod
+    def missing() -> str | None:
+        """Why none can be started here."""
+        return None if shutil.which("docker-registry") else "no docker-registry on this machine"
 
     def start(self) -> None:
         """Start it and wait until it answers."""

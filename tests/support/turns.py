@@ -15,6 +15,7 @@ APART = frozenset(
         "tests/chaos/test_up.py",
         "tests/e2e/test_base_image.py",
         "tests/e2e/test_compose_stack.py",
+        "tests/e2e/test_pushed_images.py",
     }
 )
 # What starts most goes first, so that no process is left alone with it; short files fill the gaps in the end.
@@ -42,6 +43,7 @@ LONG_S = {
     "tests/chaos/test_up.py": 60,
     "tests/e2e": 450,
     "tests/e2e/test_base_image.py": 70,
+    "tests/e2e/test_pushed_images.py": 60,
     "tests/integration/api/test_packages.py": 20,
     "tests/integration/standalone/test_deaths.py": 60,
     "tests/integration/standalone/test_demo.py": 30,

@@ -1,0 +1,112 @@
+"""Images and packages of a stack whose operator has a registry: pushed there, and pulled by whoever is told how."""
+
+from __future__ import annotations
+
+import pytest
+
+from keelway.inference import InferenceSource
+from tests.support.engine import engine_missing
+from tests.support.images import built, docker, ensure_base, inspect
+from tests.support.registry_process import PASSWORD, USERNAME, Registry
+from tests.support.stack import Stack
+from tests.support.user import User
+
+pytestmark = pytest.mark.timeout(400)
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory):
+    """The operator's registry, which wants a password."""
+    if why := engine_missing() or Registry.missing():
+        pytest.skip(why)
+    registry = Registry(tmp_path_factory.mktemp("registry"))
+    registry.start()
+    yield registry
+    registry.stop()
+
+
+@pytest.fixture(scope="module")
+def stack(registry, tmp_path_factory):
+    """A stack of these tests' own, whose settings name the registry."""
+    stack = Stack(
+        tmp_path_factory.mktemp("pushing"),
+        env={
+            "KEELWAY_REGISTRY": f"{registry.address}/ours",
+            "KEELWAY_REGISTRY_USERNAME": USERNAME,
+            "KEELWAY_REGISTRY_PASSWORD": PASSWORD,
+            "KEELWAY_REGISTRY_PULL_USERNAME": USERNAME,
+            "KEELWAY_REGISTRY_PULL_PASSWORD": PASSWORD,
+            "KEELWAY_BASE_IMAGE": ensure_base(),
+        },
+    )
+    stack.start()
+    yield stack
+    stack.stop()
+
+
+@pytest.fixture(scope="module")
+def user(stack, tmp_path_factory):
+    """Somebody with the SDK."""
+    user = User(stack, tmp_path_factory.mktemp("user"))
+    user.client.environments.register("pushed", pip_requirements=["humanize==4.12.3"])
+    with user.client:
+        yield user
+
+
+@pytest.fixture
+def pull(tmp_path):
+    """pull(image, address, username, password): pulled as a docker of somebody else would; its id."""
+
+    def pull(image, address, username, password):
+        known = ("--config", str(tmp_path))
+        docker(*known, "login", "--username", username, "--password", password, address)
+        docker("image", "rm", "--force", image, check=False)
+        docker(*known, "pull", image)
+        return inspect(image)["Id"]
+
+    return pull
+
+
+@pytest.fixture
+def source(tmp_path):
+    """A script that says what it got."""
+    (tmp_path / "score.py").write_text("def init(): pass\ndef run(raw): return raw\n")
+    return InferenceSource(entry_script="score.py", source_directory=tmp_path, environment="pushed:1")
+
+
+def test_an_image_is_pushed_and_pulled_again(user, registry, pull):
+    operation, steps, log = built(user, "pushed:1")
+
+    assert operation.state == "succeeded", operation.error
+    assert steps[-1] == "Pushing the image"
+    pushed = operation.result["pushed"]
+    assert pushed.startswith(f"{registry.address}/ours/keelway/environment:")
+    assert user.client.images.get(operation.result["identity"]).pushed == pushed
+    assert PASSWORD not in log
+    assert docker("images", "--quiet", pushed) == ""
+    assert pull(pushed, registry.address, USERNAME, PASSWORD) == operation.result["image_id"]
+
+
+def test_a_package_is_pulled_with_what_its_registry_answer_says(user, registry, pull, source):
+    package = user.client.packages.create([user.model], source, image_name="team/echo", image_label="1").wait(200)
+
+    there = user.client.packages.registry(package.id)
+    assert there.image == package.pushed == f"{registry.address}/ours/default/team/echo:1"
+    assert (there.address, there.username) == (registry.address, USERNAME)
+    assert pull(there.image, there.address, there.username, there.password) == package.image_id
+    assert PASSWORD not in repr(there)
+
+
+def test_a_registry_that_is_gone_fails_the_build_and_a_later_one_pushes(user, registry, source):
+    registry.stop()
+    try:
+        handle = user.client.packages.create([user.model], source, image_name="team/late", image_label="1")
+        failed = user.client.operations.wait(handle.operation, 200)
+    finally:
+        registry.start()
+    assert (failed.state, failed.error.code) == ("failed", "registry-not-reachable")
+    assert registry.address in user.client.packages.get(handle.id).reason
+
+    again = user.client.packages.create([user.model], source, image_name="team/late", image_label="1").wait(200)
+
+    assert again.pushed == f"{registry.address}/ours/default/team/late:1"
