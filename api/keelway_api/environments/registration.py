@@ -15,7 +15,7 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.environments import EnvironmentVersion, EnvironmentVersionCreate, lock_digest
-from keelway.contracts.images import BuildContext
+from keelway.contracts.images import MAX_CONTEXT_BYTES, BuildContext
 from keelway_api.audit import service as audit
 from keelway_api.auth.dependencies import Scope
 from keelway_api.blobs.objects import StoredFile
@@ -109,6 +109,11 @@ async def _uploads(session: AsyncSession, scope: Scope, context: BuildContext | 
         found = replace(found, wheels_id=snapshot.id, wheels=files)
     if context is not None:
         snapshot = await snapshots.require_ready(session, scope, context.snapshot)
+        size_bytes = sum(file.size_bytes for file in await manifests.files_of(session, snapshot.manifest_id))
+        if size_bytes > MAX_CONTEXT_BYTES:
+            raise InvalidRequest(
+                "body.build_context.snapshot", f"it has {size_bytes:,} bytes, more than {MAX_CONTEXT_BYTES:,}"
+            )
         if not await manifests.stored_files(session, snapshot.manifest_id, path=context.dockerfile):
             raise InvalidRequest("body.build_context.dockerfile", f"{context.dockerfile!r} is not in the snapshot")
         found = replace(found, build_context_id=snapshot.id)

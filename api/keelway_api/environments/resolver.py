@@ -19,6 +19,11 @@ from packaging.requirements import Requirement
 from keelway_api.environments.bounded import PLACES, Ended, run
 from keelway_api.errors import DependencyAway, EnvironmentUnsolvable
 
+NO_WHEEL = re.compile(r"no usable wheels|Wheels are required for|no wheels with a matching")
+MAKE_A_WHEEL = (
+    "A package without a wheel would have to be built, which may need a compiler: none runs here. "
+    "Make a wheel of it where it can be built (pip wheel NAME), and register that with the environment (--wheel)."
+)
 AWAY = re.compile(r"error sending request|dns error|connection refused|timed out|Failed to fetch", re.IGNORECASE)
 # What nodes are taken to have, whatever the API's own host has: the same request gives the same lock everywhere.
 GLIBC = "manylinux_2_28"
@@ -83,8 +88,9 @@ def _failure(ended: Ended, wanted: Wanted) -> Exception:
     if AWAY.search(ended.err) and "No solution found" not in ended.err:
         return DependencyAway("package-index", "The package index does not answer.")
     why = explanation(ended.err)
+    to_build = f" {MAKE_A_WHEEL}" if NO_WHEEL.search(why) else ""
     return EnvironmentUnsolvable(
-        why,
+        why + to_build,
         lines=named(why, {line: Requirement(line).name for line in wanted.requirements}.items()),
         requirements=list(wanted.requirements),
         python_version=wanted.python_version,

@@ -128,6 +128,9 @@ class RegistryCredentials(Request):
     password: Password = Field(repr=False)
 
 
+MAX_CONTEXT_BYTES = 2 * 1024**3
+
+
 class BuildContext(Request):
     """A folder that an image is built from: a snapshot, and where in it the Dockerfile is."""
 

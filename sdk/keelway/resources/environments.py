@@ -15,11 +15,12 @@ from keelway.contracts.environments import (
     EnvironmentVersionCreate,
     LockDiff,
 )
-from keelway.contracts.images import BuildContext, EnvironmentBuild, RegistryCredentials
+from keelway.contracts.images import MAX_CONTEXT_BYTES, BuildContext, EnvironmentBuild, RegistryCredentials
 from keelway.contracts.operations import Operation
 from keelway.errors import InvalidInput
 from keelway.resources.base import SLOW_ANSWER_S, Resource, checked, dumped, parsed, segment
 from keelway.resources.models import split_reference
+from keelway.resources.snapshots import snapshot_files
 from keelway.uploads import Progress
 
 
@@ -140,6 +141,12 @@ class Environments(Resource):
     def _context(self, context: str | Path | BuildContext | None, progress: Progress | None) -> BuildContext | None:
         if context is None or isinstance(context, BuildContext):
             return context
+        size_bytes = sum(file.stat().st_size for file in snapshot_files(context, needed=["Dockerfile"]).values())
+        if size_bytes > MAX_CONTEXT_BYTES:
+            raise InvalidInput(
+                f"the build context {context} has {size_bytes:,} bytes; {MAX_CONTEXT_BYTES:,} are taken. "
+                "Leave data out of it"
+            )
         snapshot = self._client.snapshots.upload(context, needed=["Dockerfile"], progress=progress)
         return BuildContext(snapshot=snapshot.digest)
 

@@ -28,10 +28,7 @@ class Snapshots(Resource):
         Left out are virtual environments (folders that hold a `pyvenv.cfg`), `__pycache__`, `*.pyc`, `.git` and the
         caches of tools. InvalidInput when a file that is `needed` is among those.
         """
-        files = folder_files(Path(directory), skip=_is_skipped)
-        for path in needed:
-            if Path(path).as_posix() not in files:
-                raise InvalidInput(f"{path} lies in a folder that a snapshot leaves out; move it elsewhere")
+        files = snapshot_files(directory, needed=needed)
         return self.upload_files(files, progress=progress)
 
     def upload_files(self, files: dict[str, Path], *, progress: Progress | None = None) -> Snapshot:
@@ -51,6 +48,15 @@ class Snapshots(Resource):
     def get(self, digest: str) -> Snapshot:
         """A snapshot by its digest."""
         return self._get(Snapshot, f"{self._workspace}/snapshots/{segment(digest)}")
+
+
+def snapshot_files(directory: str | Path, *, needed: Sequence[str] = ()) -> dict[str, Path]:
+    """The files of a directory's snapshot, by their paths. InvalidInput when one that is `needed` is left out of it."""
+    files = folder_files(Path(directory), skip=_is_skipped)
+    for path in needed:
+        if Path(path).as_posix() not in files:
+            raise InvalidInput(f"{path} lies in a folder that a snapshot leaves out; move it elsewhere")
+    return files
 
 
 def _is_skipped(path: Path) -> bool:

@@ -7,7 +7,7 @@ import pytest
 
 from tests.support.conda_channel import PYTHON, make_channel
 from tests.support.problems import assert_problem, paths_of
-from tests.support.registry import node, service_body, snapshot
+from tests.support.registry import node, service_body, sha256, snapshot, unique_bytes
 from tests.support.wheels import file_name, wheel
 
 # As the old client writes it, but for a package that no Python has that Keelway supports.
@@ -158,6 +158,19 @@ def test_a_build_context_is_a_snapshot_with_a_dockerfile(api, w):
     assert paths_of(assert_problem(wrong, "invalid-request")) == ["body.build_context.dockerfile"]
     missing = register(api, w, pip_requirements="", build_context={"snapshot": "a" * 64})
     assert_problem(missing, "not-found")
+
+
+def test_a_build_context_with_data_in_it_is_refused(api, w):
+    data = unique_bytes()
+    source = snapshot(api.admin, w, {"Dockerfile": b"FROM x", "data": data})
+    # As if five gigabytes had come.
+    api.sql("UPDATE manifest_files SET size_bytes = 5368709120 WHERE sha256 = %s", sha256(data))
+
+    response = register(api, w, pip_requirements="", build_context={"snapshot": source["digest"]})
+
+    problem = assert_problem(response, "invalid-request")
+    assert paths_of(problem) == ["body.build_context.snapshot"]
+    assert "5,368,709,1" in problem["errors"][0]["message"]
 
 
 def test_a_snapshot_of_another_workspace_is_not_found(api, w):

@@ -61,6 +61,14 @@ def test_a_package_that_does_not_exist_is_named(api, w):
     assert "no-such-package-of-keelway-tests" in assert_problem(response, "environment-unsolvable")["detail"]
 
 
+def test_a_package_that_would_have_to_be_compiled_is_told_with_what_to_do(api, w):
+    problem = assert_problem(register(api, w, pip_requirements="pyspark==3.5.0"), "environment-unsolvable")
+
+    assert problem["lines"] == ["pyspark==3.5.0"]
+    assert "compiler" in problem["detail"]
+    assert "pip wheel" in problem["detail"]
+
+
 @pytest.mark.parametrize("line", ["--index-url https://evil", "-r /etc/passwd", "six @ file:///etc/passwd", "./x"])
 def test_a_line_that_is_no_plain_requirement_is_refused(api, w, line):
     assert assert_problem(register(api, w, pip_requirements=f"six\n{line}"), "environment-invalid")["line"] == line

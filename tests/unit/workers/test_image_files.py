@@ -11,13 +11,17 @@ import tarfile
 import pytest
 
 from keelway.contracts.environments import LockedPackage
+from keelway.contracts.files import FileEntry
+from keelway.contracts.images import BaseSpec
 from keelway.contracts.locks import LockedFile, locked_files
+from keelway.contracts.services import EnvironmentSpec
 from keelway_workers.failures import WorkFailed
 from keelway_workers.images import dockerfile, oci, python, sbom
 from keelway_workers.images.base import default_name
 from keelway_workers.images.context import ContextTar
 from keelway_workers.images.dockerfile import Recipe
 from keelway_workers.images.engine import Engine
+from keelway_workers.images.operation import fetch_parts
 
 GOLDEN = r"""# Made by Keelway. Its packages lie beside it: it needs nothing from anywhere but its base image.
 ARG BASE_IMAGE=python@sha256:12
@@ -228,3 +232,14 @@ def test_a_node_without_an_engine_says_so(monkeypatch, tmp_path):
 
     assert failed.value.code == "engine-not-available"
     assert "DOCKER_HOST" in failed.value.message
+
+
+def test_a_build_context_of_five_gigabytes_is_refused_before_any_of_it_is_fetched(tmp_path):
+    file = FileEntry(path="data", size_bytes=5 * 1024**3, sha256="a" * 64)
+    environment = EnvironmentSpec(name="e", version=1, python_version="3.11", lock="", lock_digest="")
+
+    with pytest.raises(WorkFailed) as failed:
+        fetch_parts(None, None, environment, BaseSpec(context=[file]))
+
+    assert failed.value.code == "build-context-too-large"
+    assert "5,368,709,120" in failed.value.message

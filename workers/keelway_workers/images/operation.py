@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import closing
 from typing import Any
 
-from keelway.contracts.images import BaseSpec, KnownImage
+from keelway.contracts.images import MAX_CONTEXT_BYTES, BaseSpec, KnownImage
 from keelway.contracts.services import EnvironmentSpec
 from keelway.errors import NotFound
 from keelway_workers.failures import WorkFailed
@@ -15,8 +15,6 @@ from keelway_workers.images.store import load_image, store_image
 from keelway_workers.node import Node
 from keelway_workers.operation import Attempt
 from keelway_workers.settings import WorkerSettings
-
-MAX_CONTEXT_BYTES = 2 * 1024**3
 
 
 def build_image(
