@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import os
+import random
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from keelway.contracts.files import BlobUpload, FileEntry, ManifestFile, MissingFile
-from keelway.errors import InvalidInput, ProblemError, Unreachable
+from keelway.errors import BlobNotExpected, InvalidInput, ProblemError, Unreachable, UploadTakenOver
 from keelway.resources.base import SLOW_ANSWER_S, checked, parsed
 
 if TYPE_CHECKING:
@@ -25,6 +28,7 @@ Progress = Callable[[str, int, int], None]
 _CHUNK_BYTES = 256 * 1024  # stays in the processor's cache on its way
 _PARALLEL = 4
 _RESUMED_BYTES = 8 * 1024 * 1024
+_LOOK_EVERY_S, _STILL_S = 0.5, 15.0
 _BYTES = "application/octet-stream"
 
 
@@ -114,11 +118,13 @@ def send_missing(
         if blob.path not in files:
             raise InvalidInput(f"the server asks for {blob.path!r}, which is not part of this upload")
         body = _Body(files[blob.path], blob, tally)
-        if blob.size_bytes > _RESUMED_BYTES and blob.upload_url.startswith("/"):
-            _put_resumed(client, blob, body)
-        else:
-            headers = {"Content-Length": str(blob.size_bytes), "Content-Type": _BYTES}
-            client.request("PUT", blob.upload_url, content=body, headers=headers, timeout_s=SLOW_ANSWER_S)
+        # Somebody else with our token may have sent it, and sealed what lists it; if not, sealing will tell.
+        with suppress(BlobNotExpected):
+            if blob.size_bytes > _RESUMED_BYTES and blob.upload_url.startswith("/"):
+                _put_resumed(client, blob, body)
+            else:
+                headers = {"Content-Length": str(blob.size_bytes), "Content-Type": _BYTES}
+                client.request("PUT", blob.upload_url, content=body, headers=headers, timeout_s=SLOW_ANSWER_S)
 
     in_parallel(put, blobs, tally)
 
@@ -129,6 +135,8 @@ def _put_resumed(client: Client, blob: MissingFile, body: _Body) -> None:
     while True:
         try:
             _put_rest(client, blob, body)
+        except UploadTakenOver:
+            _await_other(client, blob, tally=body.tally)
         except (Unreachable, ProblemError) as error:
             if body.sent > _RESUMED_BYTES:
                 patience.reset()
@@ -138,10 +146,31 @@ def _put_resumed(client: Client, blob: MissingFile, body: _Body) -> None:
             return
 
 
+def _await_other(client: Client, blob: MissingFile, *, tally: Tally) -> None:
+    """Let whoever sends the same with our token go on: until it is stored, or they get no further.
+
+    Two who took it from each other would both begin again for ever.
+    """
+    received_bytes, moved = -1, time.monotonic()
+    patience_s = _STILL_S * random.uniform(1, 2)  # noqa: S311  (no secret; not all who wait go on at once)
+    while time.monotonic() - moved < patience_s:
+        tally.add(0)
+        time.sleep(_LOOK_EVERY_S)
+        upload = _uploaded(client, blob)
+        if upload.is_stored:
+            return
+        if upload.received_bytes > received_bytes:
+            received_bytes, moved = upload.received_bytes, time.monotonic()
+
+
+def _uploaded(client: Client, blob: MissingFile) -> BlobUpload:
+    """How much of it the server has."""
+    path = f"{blob.upload_url}/upload"
+    return parsed(BlobUpload, client.request("GET", path, params={"size_bytes": blob.size_bytes}))
+
+
 def _put_rest(client: Client, blob: MissingFile, body: _Body) -> None:
-    size_bytes = blob.size_bytes
-    answer = client.request("GET", f"{blob.upload_url}/upload", params={"size_bytes": size_bytes})
-    upload = parsed(BlobUpload, answer)
+    size_bytes, upload = blob.size_bytes, _uploaded(client, blob)
     if upload.is_stored:
         return
     body.offset = upload.received_bytes
@@ -170,7 +199,7 @@ class _Body:
     """A file's bytes from `offset` on as a request body that can be sent again."""
 
     def __init__(self, file: Path, entry: FileEntry, tally: Tally) -> None:
-        self._file, self._entry, self._tally = file, entry, tally
+        self._file, self._entry, self.tally = file, entry, tally
         self.offset = 0
         self.sent = 0
         self._counted = 0
@@ -190,7 +219,7 @@ class _Body:
             raise InvalidInput(f"{self._file} changed while it was uploaded; register it again")
 
     def _count(self, done: int) -> None:
-        self._tally.add(done - self._counted)
+        self.tally.add(done - self._counted)
         self._counted = done
 
 

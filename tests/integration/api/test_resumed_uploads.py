@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import httpx2
 import pytest
 
+from keelway import Client
 from keelway_api.blobs.upload import PART_BYTES
 from tests.support.objects import keys_of
 from tests.support.problems import assert_problem
@@ -184,3 +185,17 @@ def test_ranges_are_read_across_parts(api, w, data):
     )
 
     assert (answer.status_code, answer.content == data[first : last + 1]) == (206, True)
+
+
+@pytest.mark.parametrize("size_bytes", [3 * 2**20, 100 * 2**20])
+def test_several_clients_with_one_token_that_send_the_same_file_all_end_well(api, workspace, tmp_path, size_bytes):
+    (tmp_path / "big.bin").write_bytes(os.urandom(size_bytes))
+
+    def upload(_):
+        with Client(api.url, api.token("admin"), workspace=workspace) as client:
+            return client.snapshots.upload_files({"big.bin": tmp_path / "big.bin"})
+
+    with ThreadPoolExecutor(3) as pool:
+        made = list(pool.map(upload, range(3)))
+
+    assert {(one.digest, one.state) for one in made} == {(made[0].digest, "ready")}
