@@ -15,8 +15,9 @@ from tests.support.user import User
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """The whole of Keelway, one for all tests of this folder. Who kills a part of it waits until it works again."""
     folder = tmp_path_factory.mktemp("stack")
-    # A conda channel that is made by whoever needs it.
-    stack = Stack(folder, env={"KEELWAY_CONDA_CHANNELS": f"local={(folder / 'channel').as_uri()}"})
+    # Conda channels that are made by whoever needs them.
+    channels = f"local={(folder / 'channel').as_uri()} whole={(folder / 'whole').as_uri()}"
+    stack = Stack(folder, env={"KEELWAY_CONDA_CHANNELS": channels})
     stack.start()
     yield stack
     stack.stop()

@@ -6,10 +6,14 @@ import json
 import subprocess
 import tarfile
 import uuid
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 import pytest
 
 from keelway.contracts.locks import packages_of
+from keelway_workers.images.engine import Engine
+from tests.support.conda_channel import make_channel, python_of
 from tests.support.engine import engine_missing
 from tests.support.images import built, docker, ensure_base, forget, inspect
 from tests.support.stack import until
@@ -128,10 +132,20 @@ def test_two_requests_at_once_build_once(user, environment):
 
     ended = [user.client.operations.wait(each.id, 240) for each in (first, second)]
 
-    assert [each.state for each in ended] == ["succeeded"] * 2
+    assert [each.state for each in ended] == ["succeeded"] * 2, [each.error for each in ended]
     logs = ["".join(user.client.operations.logs(each.id)) for each in ended]
     assert sum("Successfully tagged" in log for log in logs) == 1
     assert ended[0].result["image_id"] == ended[1].result["image_id"]
+
+
+def test_programs_of_one_image_run_at_once(base):
+    def run(_):
+        with closing(Engine(lambda: None)) as engine:
+            return engine.run(base, ["python3", "-c", "import time; time.sleep(1); print('ran')"])
+
+    with ThreadPoolExecutor(2) as pool:
+        assert [ran.output for ran in pool.map(run, range(2))] == ["ran\n"] * 2
+    assert docker("ps", "--all", "--quiet", "--filter", "label=org.keelway.work") == ""
 
 
 def test_an_engine_that_lost_it_loads_it_from_the_store(user, image):
@@ -221,6 +235,24 @@ def test_user_managed_dependencies_run_the_image_s_own_python(user, base):
     said = inspect(operation.result["name"])["Config"]
     assert said["Entrypoint"][0].startswith("/usr/bin/python3")
     assert "PYTHONPATH=/opt/keelway/runtime" in said["Env"]
+
+
+def test_conda_brings_its_python_into_the_image(stack, user, keelway, base, tmp_path):
+    python = python_of(base)
+    make_channel(stack.layout.root.parent / "whole", python)
+    dependencies = f"[python={python[0].rpartition('.')[0]}, 'tides=1.0', {{pip: [humanize==4.12.3]}}]"
+    text = f"channels: [whole]\ndependencies: {dependencies}\n"
+    user.client.environments.register("tidal", conda_file=_file(tmp_path / "conda.yml", text), base_image=base)
+
+    operation, _, log = built(user, "tidal:1")
+
+    assert operation.state == "succeeded", operation.error
+    assert " + tides" in log
+    code = "import humanize, sys, tides; print(tides.version, humanize.__version__, sys.prefix, sys.executable)"
+    ran = docker("run", "--rm", "--entrypoint", "python", operation.result["name"], "-c", code)
+    assert ran == "1.0 4.12.3 /opt/keelway/env /opt/keelway/env/bin/python"
+    document = json.loads(keelway("image", "sbom", operation.result["identity"]).stdout)
+    assert {"tides", "python", "humanize"} <= {each["name"] for each in document["components"]}
 
 
 @pytest.mark.parametrize(

@@ -7,12 +7,15 @@ import hashlib
 import io
 import json
 import platform
+import subprocess
 import sys
 import tarfile
 from pathlib import Path
-from typing import Any
+from typing import IO, Any, cast
 
 from rattler.index import index_fs
+
+from tests.support.images import docker
 
 PYTHON_VERSION = platform.python_version()
 PYTHON = f"{sys.version_info.major}.{sys.version_info.minor}"
@@ -23,13 +26,14 @@ Files = dict[str, bytes | Path]
 """Contents by path; a Path is a link to there."""
 
 
-def make_channel(folder: Path) -> str:
+def make_channel(folder: Path, python: tuple[str, Files] | None = None) -> str:
     """The channel's `file://` address.
 
-    It has python; `tides` 1.0 and 2.0, which are Python packages, 2.0 needing `moon`; `moon`, a file without Python;
-    and `stuck`, which nothing satisfies.
+    It has python, by default one that runs on this machine only; `tides` 1.0 and 2.0, which are Python packages, 2.0
+    needing `moon`; `moon`, a file without Python; and `stuck`, which nothing satisfies.
     """
-    write(folder, NATIVE, record("python", PYTHON_VERSION, subdir=NATIVE), _interpreter())
+    version, files = python or (PYTHON_VERSION, _interpreter())
+    write(folder, NATIVE, record("python", version, subdir=NATIVE), files)
     for version, depends in (("1.0", ["python"]), ("2.0", ["python", "moon >=1"])):
         write(folder, "noarch", record("tides", version, *depends, noarch="python"), python_package("tides", version))
     write(folder, "noarch", record("moon", "1.5", noarch="generic"), {"share/moon.txt": b"full"})
@@ -68,11 +72,42 @@ def _interpreter() -> Files:
     }
 
 
+# Of a Python's library: what takes much room and no script needs.
+LEFT_OUT = {"test", "idlelib", "tkinter", "turtledemo", "ensurepip", "lib2to3", "pydoc_data", "__pycache__"}
+
+
+def python_of(image: str) -> tuple[str, Files]:
+    """The Python of a Debian image and its version: it finds its library beside itself wherever it lies."""
+    version = docker("run", "--rm", image, "python3", "-c", "import platform; print(platform.python_version())")
+    minor = version.rpartition(".")[0]
+    program, library = f"bin/python{minor}", f"lib/python{minor}"
+    container = docker("create", image)
+    try:
+        found = {**_copied(container, f"/usr/{program}", "bin"), **_copied(container, f"/usr/{library}", "lib")}
+    finally:
+        docker("rm", container)
+    links = {name: Path(f"python{minor}") for name in ("bin/python", "bin/python3")}
+    # Debian's looks for packages elsewhere.
+    custom = f"import site, sys\nsite.addsitedir(f'{{sys.prefix}}/{library}/{SITE_PACKAGES}')\n".encode()
+    more = {f"{library}/sitecustomize.py": custom, f"{library}/{SITE_PACKAGES}/README.txt": b""}
+    return version, {**links, **found, **more}
+
+
+def _copied(container: str, path: str, below: str) -> Files:
+    packed = subprocess.run(["docker", "cp", f"{container}:{path}", "-"], capture_output=True, check=True).stdout
+    with tarfile.open(fileobj=io.BytesIO(packed)) as tar:
+        return {
+            f"{below}/{member.name}": cast("IO[bytes]", tar.extractfile(member)).read()
+            for member in tar
+            if member.isfile() and not LEFT_OUT & set(Path(member.name).parts)
+        }
+
+
 def write(channel: Path, subdir: str, index: dict[str, Any], files: Files) -> Path:
     """A package in the form that conda knew first: .tar.bz2."""
     path = channel / subdir / f"{index['name']}-{index['version']}-{index['build']}.tar.bz2"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tarfile.open(path, "w:bz2") as archive:
+    with tarfile.open(path, "w:bz2", compresslevel=1) as archive:
         for name, content in {**_info(index, files), **files}.items():
             _add(archive, name, content)
     return path
@@ -103,4 +138,5 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes | Path) -> None:
         archive.addfile(member)
     else:
         member.size = len(content)
+        member.mode = 0o755 if name.startswith("bin/") else 0o644
         archive.addfile(member, io.BytesIO(content))

@@ -98,9 +98,8 @@ class Bases:
     def _ask(self, facts: ImageFacts, wanted: str, interpreter: str) -> ImagePython | None:
         names = [f"python{wanted}", "python3", "python"] if wanted else [interpreter, "python3", "python"]
         found: ImagePython | None = None
-        for number, name in enumerate(dict.fromkeys(names)):
-            container = f"keelway-ask-{facts.id[7:31]}-{number}"
-            ran = self._engine.run(facts.id, [name, "-c", ASK], name=container)
+        for name in dict.fromkeys(names):
+            ran = self._engine.run(facts.id, [name, "-c", ASK])
             said = python.heard(ran.output) if ran is not None and ran.exit_code == 0 else None
             if said is not None and said.serves(wanted):
                 return said

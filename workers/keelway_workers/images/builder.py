@@ -204,8 +204,7 @@ class ImageBuilder:
 
     def require_runs(self, plan: Plan, name: str, facts: ImageFacts) -> None:
         """The runtime starts in it: a base may have the right Python and lack what it links to. Else it is removed."""
-        command = [plan.python, "-c", "import keelway_runtime.server"]
-        ran = self.engine.run(facts.id, command, name=f"keelway-try-{facts.id.rpartition(':')[2][:24]}")
+        ran = self.engine.run(facts.id, [plan.python, "-c", "import keelway_runtime.server"])
         if ran is None or ran.exit_code != 0:
             self.engine.remove(name)
             said = ran.output.splitlines() if ran else []

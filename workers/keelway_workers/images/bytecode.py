@@ -63,7 +63,6 @@ class Bytecode:
             ran = self._engine.run(
                 self._image,
                 [python.home, "-I", f"/{INSIDE}/compile.py", place],
-                name=f"keelway-compile-{scratch.name[-24:]}",
                 files=(scratch / "sources.tar", "/"),
                 take=(f"/{INSIDE}/out", scratch / "compiled.tar"),
             )

@@ -26,6 +26,8 @@ from keelway_workers.failures import WorkFailed
 
 ANSWER_TIMEOUT_S = 120
 CHECK_EVERY_S = 0.2
+WORK = "org.keelway.work"  # the label of containers in which a program of ours runs
+ABANDONED_S = 4 * 3600
 LOG_TAIL = 50
 NO_SPACE = ("no space left on device", "disk quota exceeded")
 NOT_THERE = ("manifest unknown", "not found", "repository does not exist", "name unknown")
@@ -197,7 +199,6 @@ class Engine:
         image: str,
         command: list[str],
         *,
-        name: str,
         files: tuple[Path, str] | None = None,
         take: tuple[str, Path] | None = None,
     ) -> Ran | None:
@@ -206,12 +207,12 @@ class Engine:
         `files` is (a tar, the folder it is unpacked in), `take` (a folder, the tar to write of it when all went well).
         """
         with self._translated(f"running {command[0]} in {image}"):
-            self._remove_container(name)
+            self._sweep_containers()
             container = self._api.create_container(
                 image,
                 command=command[1:],
                 entrypoint=[command[0]],
-                name=name,
+                labels={WORK: ""},
                 user="0",
                 network_disabled=True,
                 working_dir="/",
@@ -226,7 +227,7 @@ class Engine:
             try:
                 return self._run(container, files, take)
             finally:
-                self._remove_container(name)
+                self._remove_container(container)
 
     def _run(self, container: str, files: tuple[Path, str] | None, take: tuple[str, Path] | None) -> Ran | None:
         if files is not None:
@@ -261,9 +262,15 @@ class Engine:
             stream = self._api.load_image(_Context(file, self._check), quiet=True)  # type: ignore[arg-type]
             self._follow(stream, say)
 
-    def _remove_container(self, name: str) -> None:
+    def _sweep_containers(self) -> None:
+        """Remove what killed workers left: none of our programs runs for long."""
+        for found in self._api.containers(all=True, filters={"label": WORK}):
+            if found["Created"] < time.time() - ABANDONED_S:
+                self._remove_container(found["Id"])
+
+    def _remove_container(self, container: str) -> None:
         with contextlib.suppress(NotFound):
-            self._api.remove_container(name, force=True, v=True)
+            self._api.remove_container(container, force=True, v=True)
 
     def _know(self, credentials: RegistryCredentials | None) -> None:
         """Have a build's FROM pull with these; the engine is told them and keeps them nowhere."""
