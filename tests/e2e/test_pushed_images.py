@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from keelway.inference import InferenceSource
+from tests.support import private_index
 from tests.support.engine import engine_missing
 from tests.support.images import built, docker, ensure_base, inspect
 from tests.support.registry_process import PASSWORD, USERNAME, Registry
@@ -26,7 +27,14 @@ def registry(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def stack(registry, tmp_path_factory):
+def index():
+    """The operator's package index, which wants another password."""
+    with private_index.serving() as url:
+        yield url
+
+
+@pytest.fixture(scope="module")
+def stack(registry, index, tmp_path_factory):
     """A stack of these tests' own, whose settings name the registry."""
     stack = Stack(
         tmp_path_factory.mktemp("pushing"),
@@ -37,6 +45,7 @@ def stack(registry, tmp_path_factory):
             "KEELWAY_REGISTRY_PULL_USERNAME": USERNAME,
             "KEELWAY_REGISTRY_PULL_PASSWORD": PASSWORD,
             "KEELWAY_BASE_IMAGE": ensure_base(),
+            "UV_INDEX": index,
         },
     )
     stack.start()
@@ -48,7 +57,7 @@ def stack(registry, tmp_path_factory):
 def user(stack, tmp_path_factory):
     """Somebody with the SDK."""
     user = User(stack, tmp_path_factory.mktemp("user"))
-    user.client.environments.register("pushed", pip_requirements=["humanize==4.12.3"])
+    user.client.environments.register("pushed", pip_requirements=["humanize==4.11.0", private_index.PACKAGE])
     with user.client:
         yield user
 
@@ -110,3 +119,36 @@ def test_a_registry_that_is_gone_fails_the_build_and_a_later_one_pushes(user, re
     again = user.client.packages.create([user.model], source, image_name="team/late", image_label="1").wait(200)
 
     assert again.pushed == f"{registry.address}/ours/default/team/late:1"
+
+
+def test_no_secret_of_the_operator_is_in_an_image_a_package_a_log_or_the_database(user, stack, source, tmp_path):
+    operation, _, log = built(user, "pushed:1")
+    assert operation.state == "succeeded", operation.error
+    package = user.client.packages.create([user.model], source, kind="dockerfile", image_name="team/folder").wait(200)
+    user.client.images.download(operation.result["identity"], tmp_path / "image.tar")
+    user.client.packages.save(package.id, tmp_path / "folder")
+    files = [path for path in tmp_path.rglob("*") if path.is_file()]
+    assert any(private_index.PACKAGE.encode() in path.read_bytes() for path in files)  # and not compressed
+    places = {str(path): path.read_bytes() for path in [*files, *stack.layout.logs.iterdir(), stack.output]}
+    places |= {"log": log.encode(), **rows(stack)}
+
+    found = [
+        (secret, place)
+        for secret in (PASSWORD, private_index.PASSWORD)
+        for place, data in places.items()
+        if secret.encode() in data
+    ]
+
+    assert found == []
+
+
+def rows(stack):
+    """All rows of the database as text, by table."""
+    with stack.postgres.connect() as connection:
+        named = connection.execute("SELECT tablename FROM pg_tables WHERE schemaname = 'public'").fetchall()
+        return {
+            name: connection.execute(f'SELECT coalesce(string_agg(t::text, chr(10)), chr(32)) FROM "{name}" t')
+            .fetchone()[0]
+            .encode()
+            for (name,) in named
+        }
