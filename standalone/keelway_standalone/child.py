@@ -125,9 +125,11 @@ class Child:
             exits += not how.startswith("killed")  # who is killed from outside is not at fault
             if self._stopping.is_set():
                 break
-            if not self._first_ready.done() and exits >= EXITS_AT_FIRST:
-                self._first_ready.set_exception(self._failure(how))
-                break
+            if not self._first_ready.done():
+                failure = self._failure(how)
+                if exits >= EXITS_AT_FIRST or isinstance(failure, PortTaken):
+                    self._first_ready.set_exception(failure)
+                    break
             await self._pause(how, backoff.after(time.monotonic() - self._started))
         self._move("stopped")
 

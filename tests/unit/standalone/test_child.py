@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from keelway_standalone.child import Child, Program
-from keelway_standalone.errors import StartFailed
+from keelway_standalone.errors import PortTaken, StartFailed
 from keelway_standalone.processes import Processes
 
 SLEEP = "import time; time.sleep(60)"
@@ -67,15 +67,25 @@ async def test_a_child_that_is_killed_is_started_again(child_of, said):
     await child.stop()
 
 
-async def test_a_child_that_ends_alone_three_times_fails_with_what_it_wrote_last(child_of):
+async def test_a_child_that_finds_its_port_taken_fails_at_once(child_of):
     child = child_of("import sys; sys.exit('Address already in use')", is_ready=lambda: False)
+    child.start()
+
+    with pytest.raises(PortTaken) as failure:
+        await child.ready()
+
+    assert (failure.value.reason, child.restarts) == ("its port is taken (exit code 1)", 0)
+
+
+async def test_a_child_that_ends_alone_three_times_fails_with_what_it_wrote_last(child_of):
+    child = child_of("import sys; sys.exit('No space left on device')", is_ready=lambda: False)
     child.start()
 
     with pytest.raises(StartFailed) as failure:
         await child.ready()
 
-    assert failure.value.reason == "its port is taken (exit code 1)"
-    assert failure.value.log_tail == ["Address already in use"]
+    assert failure.value.reason == "the disk is full (exit code 1)"
+    assert failure.value.log_tail == ["No space left on device"]
     assert child.restarts == 2
 
 
