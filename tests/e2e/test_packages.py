@@ -234,6 +234,27 @@ def _asked(engine):
     return subprocess.run(command, capture_output=True, text=True, timeout=60).stdout.strip()
 
 
+def test_a_folder_whose_base_was_made_of_a_context_says_how_to_make_it(keelway, user, base, config, tmp_path):
+    context = tmp_path / "context"
+    (context / "sub").mkdir(parents=True)
+    (context / "made").write_text("by hand")
+    (context / "Dockerfile").write_text(f"FROM {base}\nCOPY made /made\n")
+    user.client.environments.register("on-own-base", pip_requirements=["humanize==4.12.3"], build_context=context)
+    to = tmp_path / "saved"
+
+    made = keelway(
+        *("model", "package", "-m", "word:1", "--ic", config, "-e", "on-own-base"), "--dockerfile", "-o", to, wait_s=300
+    )
+
+    assert made.returncode == 0, made.stderr
+    command = next(line for line in (to / "README.md").read_text().splitlines() if "-f base/Dockerfile base" in line)
+    name = command.split()[3]
+    docker("image", "rm", "--force", name)
+    subprocess.run(command.strip(), shell=True, cwd=to, check=True, capture_output=True)
+    docker("build", "-t", "on-own-base:tests", str(to))
+    assert docker("run", "--rm", "--entrypoint", "/bin/cat", "on-own-base:tests", "/made") == "by hand"
+
+
 def test_a_step_that_fails_fails_the_package_with_what_it_wrote(user, config):
     source = InferenceSource(
         entry_script="score.py", source_directory=config.parent, environment="packaged:1", extra_docker_file_steps="bad"

@@ -114,16 +114,20 @@ def _placement(root: Path, folder: Path, file: FileEntry) -> Placement:
 
 def _place(placement: Placement, cache: BlobCache, check: Check) -> None:
     placement.path.parent.mkdir(parents=True, exist_ok=True)
+    place(placement.sha256, placement.path, cache, check)
+
+
+def place(sha256: str, path: Path, cache: BlobCache, check: Check) -> None:
+    """Copy a blob to a new file. WorkFailed `damaged-bytes` when even a new download does not have its digest."""
     for _ in range(2):
-        blob = cache.path(placement.sha256, check=check)
-        if copy_hashed(blob, placement.path, check=check) == placement.sha256:
+        if copy_hashed(cache.path(sha256, check=check), path, check=check) == sha256:
             return
-        placement.path.unlink()
-        cache.evict(placement.sha256)
+        path.unlink()
+        cache.evict(sha256)
     raise WorkFailed(
         "damaged-bytes",
-        f"the bytes of {placement.path.name} do not have their digest, also after a new download",
-        details={"path": placement.path.name, "sha256": placement.sha256},
+        f"the bytes of {path.name} do not have their digest, also after a new download",
+        details={"path": path.name, "sha256": sha256},
     )
 
 

@@ -6,11 +6,13 @@ Both are made of the same files: those that the Dockerfile names, and what says 
 from __future__ import annotations
 
 import json
+import shlex
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from keelway.contracts.files import checked_path
 from keelway.contracts.images import path_in_registry
 from keelway.contracts.packages import PackageKind, PackageResult, PackageSpec
 from keelway_workers.images import dockerfile
@@ -19,12 +21,13 @@ from keelway_workers.images.context import ContextTar, walk
 from keelway_workers.images.engine import Check, Engine, ImageFacts
 from keelway_workers.images.operation import fetch_parts, push
 from keelway_workers.images.store import SBOM, store_files, store_layout
-from keelway_workers.layout import APP, MODELS, SOURCE, digests, lay_out, scoring_variables
+from keelway_workers.layout import APP, MODELS, SOURCE, digests, lay_out, place, scoring_variables
 from keelway_workers.node import Node
 from keelway_workers.operation import Attempt
 from keelway_workers.settings import WorkerSettings
 
 APP_FOLDERS = "layers/app.tar"
+BASE = "base"
 PACKAGES = "keelway/package"  # what the engine calls an image while it is made
 README = """\
 # {image}
@@ -35,7 +38,7 @@ README = """\
     docker run -p 6789:5001 {image}
     curl -s http://127.0.0.1:6789/score -H 'Content-Type: application/json' -d '{{"data": [[...]]}}'
 
-The build takes everything from this folder but the image it starts from, {base}.
+The build takes everything from this folder but the image it starts from, {base}.{make_base}
 `--build-arg BASE_IMAGE=...` starts from another one, which must have the same Python, {python}.
 
 * `{app}/{source}`: the script and what lies beside it
@@ -58,7 +61,7 @@ def make_package(attempt: Attempt, node: Node, settings: WorkerSettings) -> dict
         attempt.step("Installing the packages")
         with builder.alone(plan):
             layers = builder.layers(plan)
-        files = _files(spec, plan, layers, scratch, attempt.check)
+        files = _files(spec, plan, layers, scratch, attempt.check) | _base_files(spec, node, scratch, attempt.check)
         if spec.kind == PackageKind.DOCKERFILE:
             result = _store_folder(attempt, files, plan)
         else:
@@ -84,6 +87,21 @@ def _files(spec: PackageSpec, plan: Plan, layers: list[Path], scratch: Path, che
         path.write_text(text, encoding="utf-8")
         found[name] = path
     found[APP_FOLDERS] = _app_folders(scratch / "app.tar", check)
+    return found
+
+
+def _base_files(spec: PackageSpec, node: Node, scratch: Path, check: Check) -> dict[str, Path]:
+    """What makes the image that it starts from, where no registry has it: an environment's own Dockerfile."""
+    found: dict[str, Path] = {}
+    for file in spec.base.context:
+        path = scratch / BASE / checked_path(file.path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        place(file.sha256, path, node.cache, check)
+        found[f"{BASE}/{file.path}"] = path
+    if spec.base.dockerfile is not None:
+        (scratch / BASE).mkdir(exist_ok=True)
+        found[f"{BASE}/Dockerfile"] = scratch / BASE / "Dockerfile"
+        found[f"{BASE}/Dockerfile"].write_text(spec.base.dockerfile, encoding="utf-8")
     return found
 
 
@@ -127,12 +145,20 @@ def _readme(spec: PackageSpec, plan: Plan) -> str:
         models=" and ".join(_models(spec)) or "No models",
         script=spec.entry_script,
         base=plan.base.reference,
+        make_base=_how_to_make_base(spec, plan),
         python=plan.base.python.minor if plan.base.python else spec.environment.python_version,
         app=APP,
         app_folders=APP_FOLDERS,
         source=SOURCE,
         models_folder=MODELS,
     )
+
+
+def _how_to_make_base(spec: PackageSpec, plan: Plan) -> str:
+    if spec.base.dockerfile is None and not spec.base.context:
+        return ""
+    dockerfile_path = shlex.quote(f"{BASE}/{spec.base.context_dockerfile}")
+    return f" Make that first:\n\n    docker build -t {plan.base.reference} -f {dockerfile_path} {BASE}\n"
 
 
 def _model_map(spec: PackageSpec) -> str:
