@@ -49,6 +49,7 @@ def main() -> int:
                 print_table(_rows(client, folder, base, index))
         finally:
             world.stop()
+            _forget()
     return 0
 
 
@@ -142,6 +143,14 @@ def _own(base: str, folder: Path) -> str:
     name = f"keelway-benchmark-base:{uuid.uuid4().hex[:12]}"
     subprocess.run(["docker", "build", "--quiet", "--tag", name, str(context)], check=True, capture_output=True)
     return name
+
+
+def _forget() -> None:
+    """Have the engine forget the bases, and what was built on them: they have the label from there."""
+    listed = ["docker", "image", "ls", "--all", "--quiet", "--filter", "label=benchmark"]
+    found = subprocess.run(listed, check=True, capture_output=True, text=True).stdout.split()
+    if found:
+        subprocess.run(["docker", "image", "rm", "--force", *set(found)], check=False, capture_output=True)
 
 
 def _clear(folder: Path) -> None:

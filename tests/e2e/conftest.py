@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from tests.support.command_line import CommandLine
+from tests.support.engine import engine_missing
+from tests.support.registry_process import Registry
 from tests.support.stack import Stack
 from tests.support.user import User
 
@@ -35,3 +37,14 @@ def user(stack: Stack, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Use
     user = User(stack, tmp_path_factory.mktemp("user"))
     with user.client:
         yield user
+
+
+@pytest.fixture(scope="module")
+def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
+    """A registry of images that wants a password, for one file of tests."""
+    if why := engine_missing() or Registry.missing():
+        pytest.skip(why)
+    registry = Registry(tmp_path_factory.mktemp("registry"))
+    registry.start()
+    yield registry
+    registry.stop()

@@ -9,7 +9,7 @@ import pytest
 
 from keelway_workers.failures import WorkFailed, WorkStopped
 from keelway_workers.images.context import ContextTar
-from keelway_workers.images.engine import Engine
+from keelway_workers.images.engine import WORK, Engine
 from tests.support.engine import engine_missing
 from tests.support.images import BASE, docker, ensure_base
 from tests.support.own_engine import OwnEngine
@@ -102,3 +102,20 @@ def test_an_engine_whose_disk_is_full_is_told_as_that(own_engine, base_tar):
     assert failed.value.code == "disk-full"
     assert "container engine" in failed.value.message
     assert subprocess.run(["docker", "images", "--quiet"], capture_output=True, text=True).stdout == ""
+
+
+def test_containers_that_a_killed_worker_left_are_removed_and_those_of_others_are_not(
+    own_engine, base_tar, monkeypatch
+):
+    own = own_engine()
+    engine = Engine(lambda: None)
+    engine.load(base_tar, lambda _: None)
+    ours = own.docker("create", "--label", WORK, "--network", "none", BASE)
+    theirs = own.docker("create", "--network", "none", BASE)
+
+    engine.run(BASE, ["python3", "-c", "pass"])
+    assert set(own.docker("ps", "--all", "--quiet", "--no-trunc").split()) == {ours, theirs}  # it may still be at work
+    monkeypatch.setattr("keelway_workers.images.engine.ABANDONED_S", -1)
+    engine.run(BASE, ["python3", "-c", "pass"])
+
+    assert own.docker("ps", "--all", "--quiet", "--no-trunc") == theirs

@@ -9,22 +9,10 @@ import pytest
 from keelway.contracts.images import RegistryCredentials
 from keelway_workers.failures import WorkFailed
 from keelway_workers.images.engine import Engine
-from tests.support.engine import engine_missing
 from tests.support.images import built, docker, ensure_base, inspect
-from tests.support.registry_process import PASSWORD, USERNAME, Registry
+from tests.support.registry_process import PASSWORD, USERNAME
 
 pytestmark = pytest.mark.timeout(400)
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    """A registry with a password."""
-    if why := engine_missing() or Registry.missing():
-        pytest.skip(why)
-    registry = Registry(tmp_path_factory.mktemp("registry"))
-    registry.start()
-    yield registry
-    registry.stop()
 
 
 @pytest.fixture

@@ -6,24 +6,12 @@ import pytest
 
 from keelway.inference import InferenceSource
 from tests.support import private_index
-from tests.support.engine import engine_missing
 from tests.support.images import built, docker, ensure_base, inspect
-from tests.support.registry_process import PASSWORD, USERNAME, Registry
+from tests.support.registry_process import PASSWORD, USERNAME
 from tests.support.stack import Stack
 from tests.support.user import User
 
 pytestmark = pytest.mark.timeout(400)
-
-
-@pytest.fixture(scope="module")
-def registry(tmp_path_factory):
-    """The operator's registry, which wants a password."""
-    if why := engine_missing() or Registry.missing():
-        pytest.skip(why)
-    registry = Registry(tmp_path_factory.mktemp("registry"))
-    registry.start()
-    yield registry
-    registry.stop()
 
 
 @pytest.fixture(scope="module")

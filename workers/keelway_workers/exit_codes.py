@@ -12,13 +12,10 @@ class ExitCodes:
         # Between the kernel's answer and the note of it, another thread would find neither a child nor a code.
         self._asking = threading.Lock()
 
-    def of(self, pid: int) -> int | None:
-        """Its exit code (a signal's number below 0), or None while it runs or when it is not our child."""
-        return self.look(pid)[1]
-
     def look(self, pid: int) -> tuple[bool, int | None]:
         """Whether it is a child of ours that the kernel has not called ended yet, and its exit code.
 
+        The code is a signal's number below 0, or None while it runs or when it is not our child.
         A process whose first thread has ended is shown as a zombie, and has no exit code before its last thread ends.
         """
         with self._asking:

@@ -8,7 +8,7 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path, PurePath
@@ -64,9 +64,18 @@ def lay_out(root: Path, spec: Served, cache: BlobCache, *, check: Check) -> None
 
 
 def _lay_out(root: Path, spec: Served, cache: BlobCache, check: Check) -> None:
-    for folder in (root, root / MODELS, root / SOURCE):
+    for folder in (root, root / MODELS, root / SOURCE, root / "tmp"):
         folder.mkdir(mode=0o700, parents=True)
-    placements = list(_placements(root.resolve(), spec))
+    _place_all(list(_placements(root.resolve(), spec)), cache, check)
+
+
+def lay_out_files(folder: Path, files: Iterable[FileEntry], cache: BlobCache, *, check: Check) -> None:
+    """Copies of these files in a folder. WorkFailed as for an app root."""
+    root = folder.resolve()
+    _place_all([_placement(root, root, file) for file in files], cache, check)
+
+
+def _place_all(placements: Sequence[Placement], cache: BlobCache, check: Check) -> None:
     cache.fetch((placement.sha256 for placement in placements), check=check)
     with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
         list(pool.map(lambda placement: _place(placement, cache, check), placements))
@@ -114,20 +123,16 @@ def _placement(root: Path, folder: Path, file: FileEntry) -> Placement:
 
 def _place(placement: Placement, cache: BlobCache, check: Check) -> None:
     placement.path.parent.mkdir(parents=True, exist_ok=True)
-    place(placement.sha256, placement.path, cache, check)
-
-
-def place(sha256: str, path: Path, cache: BlobCache, check: Check) -> None:
-    """Copy a blob to a new file. WorkFailed `damaged-bytes` when even a new download does not have its digest."""
     for _ in range(2):
-        if copy_hashed(cache.path(sha256, check=check), path, check=check) == sha256:
+        blob = cache.path(placement.sha256, check=check)
+        if copy_hashed(blob, placement.path, check=check) == placement.sha256:
             return
-        path.unlink()
-        cache.evict(sha256)
+        placement.path.unlink()
+        cache.evict(placement.sha256)
     raise WorkFailed(
         "damaged-bytes",
-        f"the bytes of {path.name} do not have their digest, also after a new download",
-        details={"path": path.name, "sha256": sha256},
+        f"the bytes of {placement.path.name} do not have their digest, also after a new download",
+        details={"path": placement.path.name, "sha256": placement.sha256},
     )
 
 

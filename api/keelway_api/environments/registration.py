@@ -109,7 +109,7 @@ async def _uploads(session: AsyncSession, scope: Scope, context: BuildContext | 
         found = replace(found, wheels_id=snapshot.id, wheels=files)
     if context is not None:
         snapshot = await snapshots.require_ready(session, scope, context.snapshot)
-        size_bytes = sum(file.size_bytes for file in await manifests.files_of(session, snapshot.manifest_id))
+        size_bytes = await manifests.size_of(session, snapshot.manifest_id)
         if size_bytes > MAX_CONTEXT_BYTES:
             raise InvalidRequest(
                 "body.build_context.snapshot", f"it has {size_bytes:,} bytes, more than {MAX_CONTEXT_BYTES:,}"

@@ -8,7 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Query, Request, Response
 
 from keelway.contracts.base import MODEL_NAME, SHA256, Page
-from keelway.contracts.images import Image
+from keelway.contracts.images import SBOM, Image
 from keelway_api.auth.dependencies import Reader
 from keelway_api.blobs.answers import archive_response, file_response, knows
 from keelway_api.db import Session, SessionFactory
@@ -60,7 +60,7 @@ async def show_sbom(identity: Identity, scope: Reader, request: Request, session
     """What is in it: the packages of its lock, as CycloneDX JSON."""
     async with sessions() as session:
         row = await service.get_row(session, scope.workspace_id, identity)
-        files = await service.stored_files(session, row, path=service.SBOM)
+        files = await service.stored_files(session, row, path=SBOM)
     if not files:
-        raise NotFound("file", service.SBOM)
+        raise NotFound("file", SBOM)
     return await file_response(request, request.app.state.blobs, files[0])

@@ -31,8 +31,6 @@ from keelway_api.snapshots import service as snapshots
 from keelway_api.snapshots.tables import SnapshotTable
 from keelway_api.workspaces import service as workspaces
 
-SBOM = "sbom.cdx.json"
-
 Row = tuple[ImageTable, EnvironmentVersionTable, EnvironmentTable]
 
 

@@ -290,6 +290,11 @@ def _is_abandoned(age: timedelta) -> ColumnElement[bool]:
     return and_(ManifestTable.touched_at < func.now() - age, ~arrives)
 
 
+async def size_of(session: AsyncSession, manifest_id: UUID) -> int:
+    """Bytes of all its files."""
+    return (await session.get_one(ManifestTable, manifest_id)).size_bytes
+
+
 async def reopen(session: AsyncSession, principal: Principal, manifest_id: UUID) -> bool:
     """Have the caller send what is damaged, or not there yet; whether there is anything."""
     await session.get_one(ManifestTable, manifest_id, with_for_update=True)

@@ -8,6 +8,7 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 
 from keelway.contracts.base import MODEL_NAME, Page
+from keelway.contracts.images import SBOM
 from keelway.contracts.packages import ContainerRegistry, Package, PackageCreate
 from keelway_api.auth.dependencies import Contributor, Reader
 from keelway_api.blobs.answers import archive_response, file_response, knows
@@ -78,9 +79,9 @@ async def download_package(package_id: UUID, scope: Reader, request: Request, se
 async def show_sbom(package_id: UUID, scope: Reader, request: Request, sessions: SessionFactory) -> Response:
     """What is in it: the packages of its lock, as CycloneDX JSON."""
     async with sessions() as session:
-        _, files = await service.stored_files(session, scope, package_id, path=service.SBOM)
+        _, files = await service.stored_files(session, scope, package_id, path=SBOM)
     if not files:
-        raise NotFound("file", service.SBOM)
+        raise NotFound("file", SBOM)
     return await file_response(request, request.app.state.blobs, files[0])
 
 

@@ -30,6 +30,7 @@ from keelway_api.audit import service as audit
 from keelway_api.auth.dependencies import Scope
 from keelway_api.blobs.objects import StoredFile
 from keelway_api.environments import service as environments
+from keelway_api.environments.tables import EnvironmentVersionTable
 from keelway_api.errors import AlreadyExists, InvalidRequest, NotFound, WrongState
 from keelway_api.manifests import service as manifests
 from keelway_api.models import service as models
@@ -41,8 +42,6 @@ from keelway_api.settings import ApiSettings
 from keelway_api.snapshots import service as snapshots
 from keelway_api.snapshots.tables import SnapshotTable
 from keelway_api.workspaces import service as workspaces
-
-SBOM = "sbom.cdx.json"
 
 
 async def create(session: AsyncSession, scope: Scope, body: PackageCreate, settings: ApiSettings) -> Package:
@@ -143,26 +142,31 @@ async def stored_files(
 async def registry(session: AsyncSession, scope: Scope, package_id: UUID, settings: ApiSettings) -> ContainerRegistry:
     """Where its image, or the image that it starts from, can be had. Raises NotFound, WrongState."""
     row = await get_row(session, scope, package_id)
-    image = row.pushed if row.kind == PackageKind.IMAGE else row.base_image
-    if image is None:
-        wanted = (
-            "an image that was pushed to the operator's registry"
-            if row.kind == PackageKind.IMAGE
-            else "a ready package"
-        )
-        raise WrongState(f"package {package_id}", row.state, wanted)
-    address = named_registry(image)
     if row.kind == PackageKind.IMAGE:
-        password = settings.registry_pull_password
-        return ContainerRegistry(
-            address=address,
-            image=image,
-            username=settings.registry_pull_username,
-            password=password.get_secret_value() if password else None,
-        )
-    known = await environments.base_of(session, row.environment_version_id)
-    username = known.registry.username if known.registry and known.registry.address == address else None
-    return ContainerRegistry(address=address, image=image, username=username)
+        return _operators_registry(row, settings)
+    return await _base_registry(session, row)
+
+
+def _operators_registry(row: PackageTable, settings: ApiSettings) -> ContainerRegistry:
+    if row.pushed is None:
+        raise WrongState(f"package {row.id}", row.state, "an image that was pushed to the operator's registry")
+    password = settings.registry_pull_password
+    return ContainerRegistry(
+        address=named_registry(row.pushed),
+        image=row.pushed,
+        username=settings.registry_pull_username,
+        password=password.get_secret_value() if password else None,
+    )
+
+
+async def _base_registry(session: AsyncSession, row: PackageTable) -> ContainerRegistry:
+    if row.base_image is None:
+        raise WrongState(f"package {row.id}", row.state, "a package that is ready")
+    address = named_registry(row.base_image)
+    version = await session.get_one(EnvironmentVersionTable, row.environment_version_id)
+    known = version.definition.get("base_image_registry") or {}
+    username = known["username"] if known.get("address") == address else None
+    return ContainerRegistry(address=address, image=row.base_image, username=username)
 
 
 async def delete(session: AsyncSession, scope: Scope, package_id: UUID) -> None:
@@ -246,26 +250,23 @@ async def _expand(session: AsyncSession, operation: OperationTable) -> dict[str,
 async def _ended(session: AsyncSession, operation: OperationTable) -> None:
     """Note how it went. A package that was deleted meanwhile leaves nothing behind."""
     row = await session.get(PackageTable, UUID(operation.spec["package_id"]), with_for_update=True)
-    found = None
     if operation.state == OperationState.SUCCEEDED:
-        found = PackageResult.model_validate(operation.result)
-        scope = await workspaces.own_scope(session, operation.workspace_id)
-        snapshot = await snapshots.require_ready(session, scope, found.files)
-        if row is None:
-            await snapshots.release(session, snapshot.id)
-        else:
-            row.snapshot_id = snapshot.id
-    if row is None:
-        return
-    if found is None:
+        await _keep(session, operation, row)
+    elif row is not None:
         error = OperationError.model_validate(operation.error) if operation.error else None
         row.state, row.reason = PackageState.FAILED, error.message if error else f"it was {operation.state}"
         await _emit(session, row, "package.failed", reason=row.reason)
+
+
+async def _keep(session: AsyncSession, operation: OperationTable, row: PackageTable | None) -> None:
+    found = PackageResult.model_validate(operation.result)
+    scope = await workspaces.own_scope(session, operation.workspace_id)
+    snapshot = await snapshots.require_ready(session, scope, found.files)
+    if row is None:
+        await snapshots.release(session, snapshot.id)
         return
-    row.state = PackageState.READY
-    row.image_id, row.base_image, row.size_bytes, row.pushed = (
-        found.image_id, found.base_image, found.size_bytes, found.pushed,
-    )  # fmt: skip
+    row.state, row.snapshot_id, row.pushed = PackageState.READY, snapshot.id, found.pushed
+    row.image_id, row.base_image, row.size_bytes = found.image_id, found.base_image, found.size_bytes
     row.archive_sha256, row.archive_size_bytes = found.archive.sha256, found.archive.size_bytes
     await _emit(session, row, "package.ready", image=_image(row), pushed=row.pushed)
 

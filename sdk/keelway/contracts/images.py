@@ -32,7 +32,7 @@ _HEREDOC = re.compile(r"<<-?\s*[\"'A-Za-z_]")
 
 
 def _seen(text: str) -> str:
-    if any(unicodedata.category(char) in {"Cc", "Cf", "Cs"} for char in text):
+    if any(unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for char in text):
         raise ValueError("control, format and surrogate characters are not taken")
     return text
 
@@ -73,8 +73,7 @@ def checked_steps(text: str) -> str:
     RUN, ENV, ARG and LABEL, each of which may go on over several lines: what the image starts from, who its user is and
     what it runs stay ours, and nothing reaches other images or files of the build.
     """
-    if any(unicodedata.category(char) in {"Cc", "Cf", "Cs", "Zl", "Zp"} for char in text if char not in "\n\t"):
-        raise ValueError("control, format and surrogate characters are not taken")
+    _seen(text.translate({ord("\n"): None, ord("\t"): None}))
     for step in _joined(text):
         if not _STEP.fullmatch(step):
             raise ValueError(f"{step[:100]!r} is not taken: only RUN, ENV, ARG and LABEL are")
@@ -142,6 +141,9 @@ class EnvironmentBuild(Request):
     """What a build of an environment is for: the node itself (`process`), or an image (`docker`)."""
 
     target: Literal["process", "docker"] = "process"
+
+
+SBOM = "sbom.cdx.json"  # among the files of an image or a package: what is in it
 
 
 class Archive(Answer):

@@ -141,13 +141,14 @@ class Environments(Resource):
     def _context(self, context: str | Path | BuildContext | None, progress: Progress | None) -> BuildContext | None:
         if context is None or isinstance(context, BuildContext):
             return context
-        size_bytes = sum(file.stat().st_size for file in snapshot_files(context, needed=["Dockerfile"]).values())
+        files = snapshot_files(context, needed=["Dockerfile"])
+        size_bytes = sum(file.stat().st_size for file in files.values())
         if size_bytes > MAX_CONTEXT_BYTES:
             raise InvalidInput(
                 f"the build context {context} has {size_bytes:,} bytes; {MAX_CONTEXT_BYTES:,} are taken. "
                 "Leave data out of it"
             )
-        snapshot = self._client.snapshots.upload(context, needed=["Dockerfile"], progress=progress)
+        snapshot = self._client.snapshots.upload_files(files, progress=progress)
         return BuildContext(snapshot=snapshot.digest)
 
     def _path(self, name: str) -> str:

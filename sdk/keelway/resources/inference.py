@@ -19,8 +19,10 @@ def upload_source(client: Client, source: InferenceSource) -> str:
 
 
 def make_environment(client: Client, name: str, source: InferenceSource) -> str:
-    """The environment of what is called `name`: the source's own, or `<name>-env` made of what it says."""
-    source.check()
+    """The environment of what is called `name`: the source's own, or `<name>-env` made of what it says.
+
+    Of a source that was uploaded, and so checked.
+    """
     if source.environment:
         return reference(source.environment)
     if source.definition is not None:
@@ -45,7 +47,6 @@ def inference_config(source: InferenceSource, *, snapshot: str, environment: str
 
 def make_config(client: Client, name: str, source: InferenceSource) -> InferenceConfig:
     """All of it: first what leaves nothing behind when it is refused."""
-    source.check()
     snapshot = upload_source(client, source)
     return inference_config(source, snapshot=snapshot, environment=make_environment(client, name, source))
 

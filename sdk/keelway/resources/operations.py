@@ -18,6 +18,7 @@ from keelway.uploads import Progress, manifest, send_missing
 
 _POLL_S = 30.0
 _PATH = "/v1/operations"
+OnChange = Callable[[Operation], None]
 
 
 class Operations(Resource):
@@ -33,9 +34,7 @@ class Operations(Resource):
         """The operations you may see, newest first: of a workspace, in one of some states, about one subject."""
         return self._pages(Operation, _PATH, {"workspace": workspace, "state": state, "subject": subject})
 
-    def wait(
-        self, id: str, timeout_s: float | None = None, on_change: Callable[[Operation], None] | None = None
-    ) -> Operation:
+    def wait(self, id: str, timeout_s: float | None = None, on_change: OnChange | None = None) -> Operation:
         """The operation once it has ended, well or not; `on_change` gets every new state of it.
 
         Raises WaitTimeout after `timeout_s`. See `keelway.errors.raise_unless_succeeded` for its outcome.

@@ -8,13 +8,12 @@ import shutil
 import subprocess
 import tarfile
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
 from keelway.contracts.files import checked_path
 from keelway.contracts.models import ModelVersion
-from keelway.contracts.operations import Operation
 from keelway.contracts.packages import ContainerRegistry, Package, PackageCreate, PackageKind, PackageState
 from keelway.contracts.services import InferenceConfig
 from keelway.downloads import download_file
@@ -22,10 +21,10 @@ from keelway.errors import DamagedDownload, InvalidInput, KeelwayError, raise_un
 from keelway.inference import InferenceSource
 from keelway.resources.base import Resource, checked, dumped, parsed, segment
 from keelway.resources.inference import make_config, reference
+from keelway.resources.operations import OnChange
 from keelway.uploads import Progress, Tally
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
-OnChange = Callable[[Operation], None]
 
 
 class Packages(Resource):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -31,12 +31,12 @@ from keelway.errors import (
 from keelway.inference import InferenceSource
 from keelway.resources.base import SLOW_ANSWER_S, Resource, checked, dumped, parsed, segment
 from keelway.resources.inference import make_config, reference
+from keelway.resources.operations import OnChange
 from keelway.staging import check_below
 from keelway.streams import follow_text
 from keelway.uploads import Progress, Tally
 
 Payload = dict | list | str | bytes
-OnChange = Callable[[Operation], None]
 
 
 class Services(Resource):

@@ -164,13 +164,17 @@ def test_a_build_context_with_data_in_it_is_refused(api, w):
     data = unique_bytes()
     source = snapshot(api.admin, w, {"Dockerfile": b"FROM x", "data": data})
     # As if five gigabytes had come.
-    api.sql("UPDATE manifest_files SET size_bytes = 5368709120 WHERE sha256 = %s", sha256(data))
+    api.sql(
+        "UPDATE manifests SET size_bytes = 5368709120 "
+        "WHERE id = (SELECT manifest_id FROM manifest_files WHERE sha256 = %s)",
+        sha256(data),
+    )
 
     response = register(api, w, pip_requirements="", build_context={"snapshot": source["digest"]})
 
     problem = assert_problem(response, "invalid-request")
     assert paths_of(problem) == ["body.build_context.snapshot"]
-    assert "5,368,709,1" in problem["errors"][0]["message"]
+    assert "5,368,709,120" in problem["errors"][0]["message"]
 
 
 def test_a_snapshot_of_another_workspace_is_not_found(api, w):

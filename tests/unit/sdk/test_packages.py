@@ -10,6 +10,7 @@ import pytest
 
 from keelway.errors import DamagedDownload, InvalidInput, KeelwayError
 from keelway.inference import InferenceSource
+from tests.support.model_files import tarred
 from tests.unit.sdk import samples
 from tests.unit.sdk.samples import PACKAGE_ID, sha256
 from tests.unit.sdk.wire import Answer
@@ -17,17 +18,6 @@ from tests.unit.sdk.wire import Answer
 W = "/v1/workspaces/default"
 PATH = f"{W}/packages/{PACKAGE_ID}"
 FILES = {"Dockerfile": b"FROM x", "azureml-app/source/score.py": b"def run(x): return x"}
-
-
-def packed(files):
-    """A tar as the API streams it."""
-    stream = io.BytesIO()
-    with tarfile.open(fileobj=stream, mode="w") as tar:
-        for name, data in files.items():
-            info = tarfile.TarInfo(name)
-            info.size = len(data)
-            tar.addfile(info, io.BytesIO(data))
-    return stream.getvalue()
 
 
 def offer(wire, data, **fields):
@@ -58,7 +48,7 @@ def test_what_a_package_needs_is_made_first(wire, client, tmp_path):
 
 
 def test_an_image_is_saved_as_a_tar(wire, client, tmp_path):
-    data = packed(FILES)
+    data = tarred(FILES)
     offer(wire, data)
 
     assert client.packages.save(PACKAGE_ID, tmp_path / "x.tar").read_bytes() == data
@@ -67,7 +57,7 @@ def test_an_image_is_saved_as_a_tar(wire, client, tmp_path):
 
 
 def test_a_folder_is_saved_so_that_whoever_runs_in_the_image_can_read_it(wire, client, tmp_path):
-    offer(wire, packed(FILES), kind="dockerfile")
+    offer(wire, tarred(FILES), kind="dockerfile")
 
     folder = client.packages.save(PACKAGE_ID, tmp_path / "deep" / "x")
 
@@ -84,8 +74,8 @@ def test_a_folder_is_saved_so_that_whoever_runs_in_the_image_can_read_it(wire, c
 
 @pytest.mark.parametrize("kind", ["image", "dockerfile"])
 def test_wrong_bytes_leave_nothing(wire, client, tmp_path, kind):
-    offer(wire, packed(FILES), kind=kind)
-    wire.on(f"GET {PATH}/download", Answer(body=packed({"Dockerfile": b"FROM evil"})))
+    offer(wire, tarred(FILES), kind=kind)
+    wire.on(f"GET {PATH}/download", Answer(body=tarred({"Dockerfile": b"FROM evil"})))
 
     with pytest.raises(DamagedDownload):
         client.packages.save(PACKAGE_ID, tmp_path / "x")
@@ -95,7 +85,7 @@ def test_wrong_bytes_leave_nothing(wire, client, tmp_path, kind):
 
 @pytest.mark.parametrize("name", ["../outside", "/absolute", "a/../../outside"])
 def test_a_file_that_would_lie_elsewhere_is_refused(wire, client, tmp_path, name):
-    offer(wire, packed({name: b"x"}), kind="dockerfile")
+    offer(wire, tarred({name: b"x"}), kind="dockerfile")
 
     with pytest.raises(DamagedDownload):
         client.packages.save(PACKAGE_ID, tmp_path / "in" / "x")
@@ -123,7 +113,7 @@ def test_what_is_not_ready_says_why(wire, client, tmp_path):
 
 
 def test_pulling_needs_docker_and_an_image(wire, client, monkeypatch, tmp_path):
-    offer(wire, packed(FILES))
+    offer(wire, tarred(FILES))
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(KeelwayError, match="no `docker` command"):
         client.packages.pull(PACKAGE_ID)

@@ -87,7 +87,7 @@ def test_every_thread_that_asks_at_the_same_time_is_told_the_exit_code(child, mo
 
     def ask(_):
         all_ask.wait()
-        return codes.of(child)
+        return codes.look(child)[1]
 
     with ThreadPoolExecutor(AT_ONCE) as pool:
         assert set(pool.map(ask, range(AT_ONCE))) == {-signal.SIGKILL}
@@ -96,15 +96,15 @@ def test_every_thread_that_asks_at_the_same_time_is_told_the_exit_code(child, mo
 def test_a_child_that_runs_and_a_process_of_others_have_no_exit_code(child):
     codes = ExitCodes()
 
-    assert codes.of(child) is None
-    assert codes.of(1) is None
+    assert codes.look(child) == (True, None)
+    assert codes.look(1) == (False, None)
 
 
 def test_the_exit_code_of_a_pid_that_is_used_again_is_forgotten(child):
     codes = ExitCodes()
     _end(child)
-    assert codes.of(child) == -signal.SIGKILL
+    assert codes.look(child) == (False, -signal.SIGKILL)
 
     codes.forget(child)
 
-    assert codes.of(child) is None
+    assert codes.look(child) == (False, None)

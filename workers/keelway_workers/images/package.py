@@ -12,16 +12,15 @@ from contextlib import closing
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from keelway.contracts.files import checked_path
-from keelway.contracts.images import path_in_registry
+from keelway.contracts.images import SBOM, path_in_registry
 from keelway.contracts.packages import PackageKind, PackageResult, PackageSpec
 from keelway_workers.images import dockerfile
 from keelway_workers.images.builder import ImageBuilder, Plan
 from keelway_workers.images.context import ContextTar, walk
 from keelway_workers.images.engine import Check, Engine, ImageFacts
 from keelway_workers.images.operation import fetch_parts, push
-from keelway_workers.images.store import SBOM, store_files, store_layout
-from keelway_workers.layout import APP, MODELS, SOURCE, digests, lay_out, place, scoring_variables
+from keelway_workers.images.store import store_files, store_layout
+from keelway_workers.layout import APP, MODELS, SOURCE, lay_out, lay_out_files, scoring_variables
 from keelway_workers.node import Node
 from keelway_workers.operation import Attempt
 from keelway_workers.settings import WorkerSettings
@@ -56,13 +55,13 @@ def make_package(attempt: Attempt, node: Node, settings: WorkerSettings) -> dict
         fetch_parts(attempt, node, spec.environment, spec.base)
         plan = builder.plan(spec.environment, spec.base)
         attempt.step("Fetching the models")
-        attempt.patiently(lambda: node.cache.fetch(digests(spec), check=attempt.check))
-        lay_out(scratch / APP, spec, node.cache, check=attempt.check)
+        attempt.patiently(lambda: lay_out(scratch / APP, spec, node.cache, check=attempt.check))
         attempt.step("Installing the packages")
         with builder.alone(plan):
             layers = builder.layers(plan)
-        files = _files(spec, plan, layers, scratch, attempt.check) | _base_files(spec, node, scratch, attempt.check)
+        files = _files(spec, plan, layers, scratch, attempt.check)
         if spec.kind == PackageKind.DOCKERFILE:
+            files |= _base_files(spec, node, scratch / BASE, attempt.check)
             result = _store_folder(attempt, files, plan)
         else:
             result = _store_image(attempt, builder, spec, plan, files, settings)
@@ -71,8 +70,7 @@ def make_package(attempt: Attempt, node: Node, settings: WorkerSettings) -> dict
 
 def _files(spec: PackageSpec, plan: Plan, layers: list[Path], scratch: Path, check: Check) -> dict[str, Path]:
     """All files of the package by their paths in it; those that do not lie anywhere yet are written."""
-    found = {f"layers/{layer.name}": layer for layer in layers}
-    found |= {path.relative_to(scratch).as_posix(): path for path in walk(scratch / APP) if path.is_file()}
+    found = {f"layers/{layer.name}": layer for layer in layers} | _files_of(scratch / APP)
     written = {
         "Dockerfile": dockerfile.written(_recipe(spec, plan, layers)),
         "README.md": _readme(spec, plan),
@@ -90,19 +88,18 @@ def _files(spec: PackageSpec, plan: Plan, layers: list[Path], scratch: Path, che
     return found
 
 
-def _base_files(spec: PackageSpec, node: Node, scratch: Path, check: Check) -> dict[str, Path]:
+def _base_files(spec: PackageSpec, node: Node, folder: Path, check: Check) -> dict[str, Path]:
     """What makes the image that it starts from, where no registry has it: an environment's own Dockerfile."""
-    found: dict[str, Path] = {}
-    for file in spec.base.context:
-        path = scratch / BASE / checked_path(file.path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        place(file.sha256, path, node.cache, check)
-        found[f"{BASE}/{file.path}"] = path
+    folder.mkdir()
+    lay_out_files(folder, spec.base.context, node.cache, check=check)
     if spec.base.dockerfile is not None:
-        (scratch / BASE).mkdir(exist_ok=True)
-        found[f"{BASE}/Dockerfile"] = scratch / BASE / "Dockerfile"
-        found[f"{BASE}/Dockerfile"].write_text(spec.base.dockerfile, encoding="utf-8")
-    return found
+        (folder / "Dockerfile").write_text(spec.base.dockerfile, encoding="utf-8")
+    return _files_of(folder)
+
+
+def _files_of(folder: Path) -> dict[str, Path]:
+    """All files in a folder by their paths, which begin with its name."""
+    return {path.relative_to(folder.parent).as_posix(): path for path in walk(folder) if path.is_file()}
 
 
 def _app_folders(path: Path, check: Check) -> Path:
@@ -115,7 +112,7 @@ def _app_folders(path: Path, check: Check) -> Path:
 
 
 def _recipe(spec: PackageSpec, plan: Plan, layers: list[Path]) -> dockerfile.Recipe:
-    ours = {name: plan.variables[name] for name in ("AML_APP_ROOT", "KEELWAY_HOST", "KEELWAY_PORT")}
+    listens = {name: plan.variables[name] for name in ("KEELWAY_HOST", "KEELWAY_PORT")}
     return dockerfile.Recipe(
         base=plan.base.reference,
         python=plan.python,
@@ -127,7 +124,7 @@ def _recipe(spec: PackageSpec, plan: Plan, layers: list[Path]) -> dockerfile.Rec
         app_folders=APP_FOLDERS,
         app_variables={
             **spec.environment.environment_variables,
-            **ours,
+            **listens,
             **scoring_variables(PurePosixPath(dockerfile.APP_ROOT), spec),
             "SERVICE_NAME": spec.image.rpartition(":")[0].rpartition("/")[2],
             "KEELWAY_WORKSPACE": spec.workspace,
@@ -148,7 +145,6 @@ def _readme(spec: PackageSpec, plan: Plan) -> str:
         make_base=_how_to_make_base(spec, plan),
         python=plan.base.python.minor if plan.base.python else spec.environment.python_version,
         app=APP,
-        app_folders=APP_FOLDERS,
         source=SOURCE,
         models_folder=MODELS,
     )
@@ -227,8 +223,11 @@ def _build(
             context.file(path, file)
         context.close()
         # Only steps of people may need anything from outside, and get what the operator lets builds have.
-        operator = builder.operator
-        more = (
-            {"network": operator.network, "arguments": dict(operator.proxies)} if spec.extra_docker_file_steps else {}
+        operator, has_steps = builder.operator, bool(spec.extra_docker_file_steps)
+        return builder.engine.build(
+            scratch / "context.tar",
+            tag=name,
+            say=attempt.reporter.log,
+            network=operator.network if has_steps else "none",
+            arguments=dict(operator.proxies) if has_steps else None,
         )
-        return builder.engine.build(scratch / "context.tar", tag=name, say=attempt.reporter.log, **more)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from keelway.contracts.files import FileEntry, tar_header, tar_padding
-from keelway.contracts.images import Archive, ImageResult
+from keelway.contracts.images import SBOM, Archive, ImageResult
 from keelway_workers.images.builder import BuiltImage
 from keelway_workers.images.engine import Engine
 from keelway_workers.images.oci import write_layout
@@ -17,7 +17,6 @@ from keelway_workers.node_dir import NodeDir
 from keelway_workers.operation import Attempt
 
 CHUNK = 1 << 20
-SBOM = "sbom.cdx.json"
 
 
 @dataclass(frozen=True)

@@ -63,7 +63,6 @@ class ProcessTarget:
         environment = self._node.environments.ensure(spec.environment, subtree=subtree, say=_say_build)
         app_root = folder / "app"
         lay_out(app_root, spec, self._node.cache, check=subtree.check)
-        (app_root / "tmp").mkdir(mode=0o700)
         with _listener(self._node.replica_host, record.port) as listener:
             pid = self._spawn(spec, environment, app_root, listener.fileno())
             record.pid, record.born = pid, procs.birth(pid)
