@@ -9,7 +9,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from benchmarks import claims, deploys, registry, starts, transfers
+from benchmarks import claims, deploys, images, registry, starts, transfers
 from benchmarks.table import Row, print_table
 from benchmarks.world import World
 
@@ -44,6 +44,11 @@ def main() -> int:
     for title, measure in parts.items():
         print(f"\n## {title}\n", flush=True)
         print_table(measure())
+    print("\n## Images\n", flush=True)
+    if why := images.missing():
+        print(f"Left out: {why}")
+    else:
+        print_table(images.measure())
     if importlib.util.find_spec(SCORING) is None:
         return 0
     print("\n## Scoring\n", flush=True)

@@ -2,12 +2,13 @@
 benchmarks.images BASE_IMAGE`.
 
 The base must have Python with venv and pip (`make base-image`). pip gets a cache of its downloads by a local index of
-wheels, as uv has one: nothing is fetched while the clock runs.
+wheels, as uv has one: nothing is fetched while the clock runs. MLflow's and BentoML's own commands take no base image.
 """
 
 from __future__ import annotations
 
 import http.server
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -27,6 +28,7 @@ from keelway import Client
 from keelway.contracts.operations import Operation
 from keelway.errors import raise_unless_succeeded
 
+BASE = "keelway-base:bookworm"
 PACKAGES = ("numpy==2.2.6", "scikit-learn==1.7.2")
 ADDED = "humanize==4.12.3"
 ROUNDS = 3
@@ -39,18 +41,30 @@ RUN python3 -m venv /opt/env && /opt/env/bin/pip install --no-cache-dir --index-
 
 def main() -> int:
     """Measure and print."""
-    base = sys.argv[1] if len(sys.argv) > 1 else "keelway-base:bookworm"
+    print_table(measure(sys.argv[1] if len(sys.argv) > 1 else BASE))
+    return 0
+
+
+def missing(base: str = BASE) -> str:
+    """Why this cannot be measured here, or nothing."""
+    if shutil.which("docker") is None:
+        return "docker is not installed"
+    found = subprocess.run(["docker", "image", "inspect", base], capture_output=True, text=True, check=False)
+    return f"no engine with {base}, which make base-image makes ({found.stderr.strip()})" if found.returncode else ""
+
+
+def measure(base: str = BASE) -> list[Row]:
+    """On a stack of its own."""
     with tempfile.TemporaryDirectory(prefix="keelway-bench-") as name:
         folder = Path(name)
         world = World(folder)
         world.start()
         try:
             with world.client() as client, _index(folder / "wheels") as index:
-                print_table(_rows(client, folder, base, index))
+                return _rows(client, folder, base, index)
         finally:
             world.stop()
             _forget()
-    return 0
 
 
 def _rows(client: Client, folder: Path, plain: str, index: str) -> list[Row]:

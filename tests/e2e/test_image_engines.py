@@ -44,6 +44,11 @@ def base_tar(tmp_path):
     return tmp_path / "base.tar"
 
 
+def load(engine, path):
+    with path.open("rb") as file:
+        engine.load(iter(lambda: file.read(1 << 20), b""), lambda _: None)
+
+
 def context(path, dockerfile):
     tar = ContextTar(path, lambda: None)
     tar.text("Dockerfile", dockerfile)
@@ -54,7 +59,7 @@ def context(path, dockerfile):
 def test_an_engine_that_dies_in_the_midst_of_a_build_is_told_as_that(own_engine, base_tar, tmp_path):
     own = own_engine()
     engine = Engine(lambda: None)
-    engine.load(base_tar, lambda _: None)
+    load(engine, base_tar)
     heard = threading.Event()
     killer = threading.Thread(target=lambda: heard.wait(60) and own.kill())
     killer.start()
@@ -80,7 +85,7 @@ def test_work_that_is_stopped_cuts_a_build_off(own_engine, base_tar, tmp_path):
             raise WorkStopped
 
     engine = Engine(check)
-    engine.load(base_tar, lambda _: None)
+    load(engine, base_tar)
 
     with pytest.raises(WorkStopped):
         engine.build(
@@ -97,7 +102,7 @@ def test_an_engine_whose_disk_is_full_is_told_as_that(own_engine, base_tar):
     engine = Engine(lambda: None)
 
     with pytest.raises(WorkFailed) as failed:
-        engine.load(base_tar, lambda _: None)
+        load(engine, base_tar)
 
     assert failed.value.code == "disk-full"
     assert "container engine" in failed.value.message
@@ -109,7 +114,7 @@ def test_containers_that_a_killed_worker_left_are_removed_and_those_of_others_ar
 ):
     own = own_engine()
     engine = Engine(lambda: None)
-    engine.load(base_tar, lambda _: None)
+    load(engine, base_tar)
     ours = own.docker("create", "--label", WORK, "--network", "none", BASE)
     theirs = own.docker("create", "--network", "none", BASE)
 

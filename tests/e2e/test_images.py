@@ -56,7 +56,7 @@ def test_an_image_is_built_from_the_lock_and_runs_as_nobody_of_importance(image)
     result, steps, log = image
 
     assert steps == ["Looking for the image", "Building the image", "Storing the image"]
-    assert "Successfully tagged keelway/environment:" in log
+    assert "Loaded image: keelway/environment:" in log
     found = inspect(result["name"])
     said = found["Config"]
     assert found["Id"] == result["image_id"]
@@ -134,7 +134,7 @@ def test_two_requests_at_once_build_once(user, environment):
 
     assert [each.state for each in ended] == ["succeeded"] * 2, [each.error for each in ended]
     logs = ["".join(user.client.operations.logs(each.id)) for each in ended]
-    assert sum("Successfully tagged" in log for log in logs) == 1
+    assert sum("Loaded image:" in log for log in logs) == 1
     assert ended[0].result["image_id"] == ended[1].result["image_id"]
 
 
@@ -219,6 +219,21 @@ def test_a_dockerfile_makes_the_base(user, base, tmp_path):
     assert f"Step 2/2 : RUN echo {word}" in log
     name = operation.result["name"]
     assert docker("run", "--rm", "--entrypoint", "/bin/cat", name, "/made-by-hand") == word
+
+
+def test_triggers_of_the_base_are_run_by_a_build(user, base, tmp_path):
+    text = f"FROM {base}\nONBUILD RUN echo triggered > /triggered\n"
+    user.client.environments.register(
+        "triggered", pip_requirements=["humanize==4.12.3"], dockerfile=_file(tmp_path / "Dockerfile", text)
+    )
+    forget("triggered:1")
+
+    operation, _, log = built(user, "triggered:1")
+
+    assert operation.state == "succeeded", operation.error
+    assert "Successfully tagged keelway/environment:" in log
+    name = operation.result["name"]
+    assert docker("run", "--rm", "--entrypoint", "/bin/cat", name, "/triggered") == "triggered"
 
 
 def _file(path, text):

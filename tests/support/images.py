@@ -15,9 +15,9 @@ SCRIPT = Path(__file__).parents[2] / "deploy" / "base-image.sh"
 BASE = f"keelway-base:tests-{hashlib.sha256(SCRIPT.read_bytes()).hexdigest()[:12]}"
 
 
-def docker(*words: str, check: bool = True, timeout_s: float = 120) -> str:
+def docker(*words: str, check: bool = True, timeout_s: float = 120, stdin: str | None = None) -> str:
     """What a docker command prints."""
-    ended = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=timeout_s)
+    ended = subprocess.run(["docker", *words], capture_output=True, text=True, timeout=timeout_s, input=stdin)
     assert not check or ended.returncode == 0, ended.stderr
     return ended.stdout.strip()
 

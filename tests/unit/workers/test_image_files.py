@@ -19,9 +19,9 @@ from keelway_workers.failures import WorkFailed
 from keelway_workers.images import dockerfile, oci, python, sbom
 from keelway_workers.images.base import default_name
 from keelway_workers.images.context import ContextTar
-from keelway_workers.images.dockerfile import Recipe
-from keelway_workers.images.engine import Engine
+from keelway_workers.images.engine import Engine, has_own_store
 from keelway_workers.images.operation import fetch_parts
+from keelway_workers.images.recipe import Recipe
 
 GOLDEN = r"""# Made by Keelway. Its packages lie beside it: it needs nothing from anywhere but its base image.
 ARG BASE_IMAGE=python@sha256:12
@@ -232,6 +232,20 @@ def test_a_node_without_an_engine_says_so(monkeypatch, tmp_path):
 
     assert failed.value.code == "engine-not-available"
     assert "DOCKER_HOST" in failed.value.message
+
+
+@pytest.mark.parametrize(
+    ("said", "may"),
+    [
+        ({"Driver": "overlay2", "DriverStatus": [["Backing Filesystem", "extfs"]]}, True),
+        ({"Driver": "vfs", "DriverStatus": None}, True),
+        ({"Driver": "overlayfs", "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}, False),
+        ({"Driver": "btrfs", "DriverStatus": [["driver-type", "io.containerd.snapshotter.v1"]]}, False),
+        ({"Driver": "overlay", "DriverStatus": [["Backing Filesystem", "xfs"]]}, False),  # Podman
+    ],
+)
+def test_only_docker_s_own_stores_take_images_without_the_layers_they_have(said, may):
+    assert has_own_store(said) is may
 
 
 def test_a_build_context_of_five_gigabytes_is_refused_before_any_of_it_is_fetched(tmp_path):

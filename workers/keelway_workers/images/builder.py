@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,16 +20,18 @@ from keelway.contracts.services import EnvironmentSpec
 from keelway_workers.environments import LOCK_PAUSE_S, Identity, runtime_wheel
 from keelway_workers.failures import WorkFailed
 from keelway_workers.images import dockerfile, sbom, tree
+from keelway_workers.images.archive import pieces
+from keelway_workers.images.assembly import assemble
 from keelway_workers.images.base import Base, Bases, Operator
 from keelway_workers.images.bytecode import Bytecode
 from keelway_workers.images.context import ContextTar
-from keelway_workers.images.dockerfile import ENV, RUNTIME, Recipe
 from keelway_workers.images.engine import Engine, ImageFacts
+from keelway_workers.images.recipe import APP_ROOT, ENV, PORT, RUNTIME, Recipe
 from keelway_workers.node_dir import Locked, NodeDir, lock
 from keelway_workers.operation import Attempt
 from keelway_workers.settings import WorkerSettings
 
-FORM = "1"  # how images are made of what goes in; another form is another image
+FORM = "2"  # how images are made of what goes in; another form is another image
 ENVIRONMENTS = "keelway/environment"
 PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "http_proxy", "https_proxy", "no_proxy")
 
@@ -58,9 +60,9 @@ class Plan:
     def variables(self) -> dict[str, str]:
         """What the image sets for everything that runs in it."""
         found = {
-            "AML_APP_ROOT": dockerfile.APP_ROOT,
+            "AML_APP_ROOT": APP_ROOT,
             "KEELWAY_HOST": "0.0.0.0",  # noqa: S104 - of its container
-            "KEELWAY_PORT": str(dockerfile.PORT),
+            "KEELWAY_PORT": str(PORT),
             "PYTHONUNBUFFERED": "1",
             "HOME": "/tmp",  # noqa: S108 - the user has no entry in the image's passwd, and may write nowhere else
             "USER": "keelway",
@@ -125,14 +127,14 @@ class ImageBuilder:
     def __init__(self, engine: Engine, node: NodeDir, settings: WorkerSettings, attempt: Attempt) -> None:
         self.engine, self.node = engine, node
         self._attempt = attempt
-        self.operator = operator(settings)
+        self._operator = operator(settings)
 
     def plan(self, spec: EnvironmentSpec, base: BaseSpec) -> Plan:
         """Find the base, and what the image will be. WorkFailed when the base cannot be had or does not fit."""
         if lock_digest(spec.lock, spec.conda_lock) != spec.lock_digest:
             raise WorkFailed("damaged-bytes", f"the lock of {spec.name}:{spec.version} does not have its digest")
         wanted = "" if base.is_user_managed else spec.python_version
-        bases = Bases(self.engine, self.node, self.operator, self._attempt.reporter.log, self._attempt.check)
+        bases = Bases(self.engine, self.node, self._operator, self._attempt.reporter.log, self._attempt.check)
         found = bases.find(base, wanted)
         return Plan(spec, found, _identify(spec, found))
 
@@ -191,18 +193,46 @@ class ImageBuilder:
             yield False
 
     def _build(self, plan: Plan) -> ImageFacts:
-        layers = self.layers(plan)
+        layers = {f"layers/{layer.name}": layer for layer in self.layers(plan)}
+        return self.make(plan, plan.recipe(list(layers)), layers, plan.name)
+
+    def make(self, plan: Plan, recipe: Recipe, files: Mapping[str, Path], name: str) -> ImageFacts:
+        """Have the engine take an image of what a recipe names, and see that it runs. WorkFailed when it cannot."""
+        log, check = self._attempt.reporter.log, self._attempt.check
         with self.node.scratch() as scratch:
-            context = ContextTar(scratch / "context.tar", self._attempt.check)
-            context.text("Dockerfile", dockerfile.written(plan.recipe([f"layers/{layer.name}" for layer in layers])))
-            for layer in layers:
-                context.file(f"layers/{layer.name}", layer)
-            context.close()
-            facts = self.engine.build(scratch / "context.tar", tag=plan.name, say=self._attempt.reporter.log)
-        self.require_runs(plan, plan.name, facts)
+            if self._needs_build(plan, recipe):
+                self._build_from(recipe, files, scratch, name)
+            else:
+                archive = assemble(plan.base.facts, recipe, files, scratch, name=name, say=log, check=check)
+                self.engine.load(pieces(archive, check), log)
+        facts = self.engine.image(name)
+        if facts is None:
+            raise WorkFailed("image-build-failed", f"the engine has taken {name} and does not have it")
+        self._require_runs(plan, name, facts)
         return facts
 
-    def require_runs(self, plan: Plan, name: str, facts: ImageFacts) -> None:
+    def _needs_build(self, plan: Plan, recipe: Recipe) -> bool:
+        """Steps of people, and triggers of the base, are run by a build."""
+        has_steps = bool(recipe.steps.strip() or plan.base.facts.config.get("OnBuild"))
+        return has_steps or not self.engine.loads_onto_layers()
+
+    def _build_from(self, recipe: Recipe, files: Mapping[str, Path], scratch: Path, name: str) -> None:
+        context = ContextTar(scratch / "context.tar", self._attempt.check)
+        context.text("Dockerfile", dockerfile.written(recipe))
+        for path, file in sorted(files.items()):
+            context.file(path, file)
+        context.close()
+        # Only steps of people may need anything from outside, and get what the operator lets builds have.
+        has_steps = bool(recipe.steps.strip())
+        self.engine.build(
+            scratch / "context.tar",
+            tag=name,
+            say=self._attempt.reporter.log,
+            network=self._operator.network if has_steps else "none",
+            arguments=dict(self._operator.proxies) if has_steps else None,
+        )
+
+    def _require_runs(self, plan: Plan, name: str, facts: ImageFacts) -> None:
         """The runtime starts in it: a base may have the right Python and lack what it links to. Else it is removed."""
         ran = self.engine.run(facts.id, [plan.python, "-c", "import keelway_runtime.server"])
         if ran is None or ran.exit_code != 0:

@@ -28,13 +28,14 @@ class ContextTar:
         info.size = len(data)
         self._tar.addfile(info, io.BytesIO(data))
 
-    def file(self, name: str, path: Path) -> None:
-        """A copy of a file."""
+    def file(self, name: str, path: Path, owner: int = 0) -> None:
+        """A copy of a file. `owner` is the id of its user and group."""
         self._check()
         with path.open("rb") as file:
             status = os.fstat(file.fileno())
             info = _neutral(tarfile.TarInfo(name), 0o755 if status.st_mode & 0o100 else 0o644)
             info.size = status.st_size
+            info.uid = info.gid = owner
             self._tar.addfile(info, file)
 
     def contents(self, folder: Path) -> None:

@@ -7,36 +7,19 @@ Every word from outside is a JSON string in exec form or has been matched agains
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 
-ENV = "/opt/keelway/env"
-RUNTIME = "/opt/keelway/runtime"
-APP_ROOT = "/var/azureml-app"
-PORT = 5001
-USER_ID = 10001
-USER = f"{USER_ID}:{USER_ID}"
-HEALTH = ("-m", "keelway_runtime.health")
-LABEL = "org.keelway"
+from keelway_workers.images.recipe import (
+    APP_ROOT,
+    HEALTH_INTERVAL_S,
+    HEALTH_START_S,
+    HEALTH_TIMEOUT_S,
+    PORT,
+    USER,
+    Recipe,
+)
 
-
-@dataclass(frozen=True)
-class Recipe:
-    """What an image is made of. `layers` are tars of the context, each unpacked at `/`; `steps` are instructions.
-
-    `app` is a folder of the context that becomes the app root, with `app_variables`; `app_folders` is a tar of the
-    folders that are there also when they are empty.
-    """
-
-    base: str
-    python: str
-    layers: Sequence[str]
-    labels: Mapping[str, str]
-    variables: Mapping[str, str] = field(default_factory=dict)
-    steps: str = ""
-    app: str = ""
-    app_folders: str = ""
-    app_variables: Mapping[str, str] = field(default_factory=dict)
+HEALTH_TIMES = f"--interval={HEALTH_INTERVAL_S}s --timeout={HEALTH_TIMEOUT_S}s --start-period={HEALTH_START_S}s"
 
 
 def written(recipe: Recipe) -> str:
@@ -53,10 +36,10 @@ def written(recipe: Recipe) -> str:
         f"WORKDIR {APP_ROOT}",
         f"EXPOSE {PORT}",
         f"USER {USER}",
-        f"HEALTHCHECK --interval=30s --timeout=10s --start-period=60s CMD {_words(recipe.python, *HEALTH)}",
-        f"ENTRYPOINT {_words(recipe.python, '-m', 'keelway_runtime')}",
+        f"HEALTHCHECK {HEALTH_TIMES} CMD {_words(*recipe.health)}",
+        f"ENTRYPOINT {_words(*recipe.entrypoint)}",
         "CMD []",
-        *_pairs("LABEL", {f"{LABEL}.{name}": value for name, value in recipe.labels.items()}),
+        *_pairs("LABEL", recipe.full_labels),
     ]
     return "\n".join(lines) + "\n"
 

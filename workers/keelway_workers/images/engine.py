@@ -32,7 +32,10 @@ LOG_TAIL = 50
 NO_SPACE = ("no space left on device", "disk quota exceeded")
 NOT_THERE = ("manifest unknown", "not found", "repository does not exist", "name unknown")
 REFUSED = ("denied", "unauthorized", "authentication required", "forbidden", "no basic auth credentials")
-SETTLED = re.compile(r"^(Waiting|Downloading|Extracting|Verifying Checksum|Preparing|Pushing|Download complete)")
+OWN_STORES = {"overlay2", "btrfs", "zfs", "vfs", "fuse-overlayfs", "aufs", "devicemapper"}
+SETTLED = re.compile(
+    r"^(Waiting|Downloading|Extracting|Loading layer|Verifying Checksum|Preparing|Pushing|Download complete)"
+)
 
 Check = Callable[[], None]
 Say = Callable[[str], None]
@@ -46,6 +49,9 @@ class ImageFacts:
     size_bytes: int
     digests: tuple[str, ...]
     layers: tuple[str, ...]
+    created: str
+    architecture: str
+    os: str
     config: dict[str, Any] = field(repr=False)
 
 
@@ -114,6 +120,9 @@ class Engine:
             size_bytes=found["Size"],
             digests=tuple(found.get("RepoDigests") or ()),
             layers=tuple(found["RootFS"].get("Layers") or ()),
+            created=found["Created"],
+            architecture=found["Architecture"],
+            os=found["Os"],
             config=found.get("Config") or {},
         )
 
@@ -256,11 +265,19 @@ class Engine:
             with tarfile.open(fileobj=_Chunks(chunks), mode="r|", bufsize=1 << 20) as archive:
                 yield archive
 
-    def load(self, archive: Path, say: Say) -> None:
-        """Have an image that lies in a file."""
-        with archive.open("rb") as file, self._translated("loading the image"):
-            stream = self._api.load_image(_Context(file, self._check), quiet=True)  # type: ignore[arg-type]
+    def load(self, archive: Iterator[bytes], say: Say) -> None:
+        """Have an image that is sent as the tar that an engine saves; layers that this engine has may be left out.
+
+        Left out only where `loads_onto_layers`.
+        """
+        with self._translated("loading the image"):
+            stream = self._api.load_image(archive, quiet=False)  # type: ignore[arg-type]
             self._follow(stream, say)
+
+    def loads_onto_layers(self) -> bool:
+        """Whether images may be loaded without the layers that this engine has."""
+        with self._translated("asking for its storage"):
+            return has_own_store(self._api.info())
 
     def _sweep_containers(self) -> None:
         """Remove what killed workers left: none of our programs runs for long."""
@@ -331,6 +348,15 @@ class Engine:
             return WorkFailed("registry-not-reachable", f"{reference} cannot be had from its registry: {message}")
 
         return failed
+
+
+def has_own_store(info: dict[str, Any]) -> bool:
+    """Whether layers lie in one of Docker's own stores, by what an engine says of itself.
+
+    Those put images together by their layers' digests; containerd's, and other engines, want to be sent every layer.
+    """
+    kinds = [name for name, *_ in info.get("DriverStatus") or ()]
+    return info.get("Driver") in OWN_STORES and "driver-type" not in kinds
 
 
 def _failure(message: str, what: str, failed: Callable[[str], WorkFailed] | None) -> WorkFailed:

@@ -111,10 +111,10 @@ def _finished(folder: Path, name: str, config: str, layers: list[str]) -> Layout
         "mediaType": INDEX_TYPE,
         "manifests": [_descriptor(folder, MANIFEST_TYPE, manifest) | {"annotations": {REF_NAME: name}}],
     }
-    (folder / "index.json").write_text(_json(index))
-    (folder / "oci-layout").write_text(_json({"imageLayoutVersion": "1.0.0"}))
+    (folder / "index.json").write_text(as_json(index))
+    (folder / "oci-layout").write_text(as_json({"imageLayoutVersion": "1.0.0"}))
     paths = {"Config": f"{BLOBS}/{config}", "RepoTags": [name], "Layers": [f"{BLOBS}/{layer}" for layer in layers]}
-    (folder / "manifest.json").write_text(_json([paths]))
+    (folder / "manifest.json").write_text(as_json([paths]))
     kept = {config, manifest, *layers}
     for blob in (folder / BLOBS).iterdir():
         if blob.name not in kept:
@@ -129,11 +129,12 @@ def _descriptor(folder: Path, media_type: str, digest: str) -> dict[str, Any]:
 
 
 def _document(blobs: Path, content: dict[str, Any]) -> str:
-    text = _json(content).encode()
+    text = as_json(content).encode()
     digest = hashlib.sha256(text).hexdigest()
     (blobs / digest).write_bytes(text)
     return digest
 
 
-def _json(content: Any) -> str:
+def as_json(content: Any) -> str:
+    """JSON whose bytes follow from what it says."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"))

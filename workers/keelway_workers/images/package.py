@@ -17,15 +17,16 @@ from keelway.contracts.packages import PackageKind, PackageResult, PackageSpec
 from keelway_workers.images import dockerfile
 from keelway_workers.images.builder import ImageBuilder, Plan
 from keelway_workers.images.context import ContextTar, walk
-from keelway_workers.images.engine import Check, Engine, ImageFacts
+from keelway_workers.images.engine import Check, Engine
 from keelway_workers.images.operation import fetch_parts, push
+from keelway_workers.images.recipe import APP_ROOT, USER_ID, Recipe
 from keelway_workers.images.store import store_files, store_layout
 from keelway_workers.layout import APP, MODELS, SOURCE, lay_out, lay_out_files, scoring_variables
 from keelway_workers.node import Node
 from keelway_workers.operation import Attempt
 from keelway_workers.settings import WorkerSettings
 
-APP_FOLDERS = "layers/app.tar"
+APP_FOLDERS = "layers/folders.tar"
 BASE = "base"
 PACKAGES = "keelway/package"  # what the engine calls an image while it is made
 README = """\
@@ -59,20 +60,21 @@ def make_package(attempt: Attempt, node: Node, settings: WorkerSettings) -> dict
         attempt.step("Installing the packages")
         with builder.alone(plan):
             layers = builder.layers(plan)
-        files = _files(spec, plan, layers, scratch, attempt.check)
+        recipe = _recipe(spec, plan, layers)
+        files = {f"layers/{layer.name}": layer for layer in layers} | _files_of(scratch / APP)
+        files[APP_FOLDERS] = _app_folders(scratch / "folders.tar", attempt.check)
         if spec.kind == PackageKind.DOCKERFILE:
-            files |= _base_files(spec, node, scratch / BASE, attempt.check)
+            files |= _papers(spec, plan, recipe, scratch) | _base_files(spec, node, scratch / BASE, attempt.check)
             result = _store_folder(attempt, files, plan)
         else:
-            result = _store_image(attempt, builder, spec, plan, files, settings)
+            result = _store_image(attempt, builder, spec, plan, recipe, files, settings)
         return result.model_dump(mode="json")
 
 
-def _files(spec: PackageSpec, plan: Plan, layers: list[Path], scratch: Path, check: Check) -> dict[str, Path]:
-    """All files of the package by their paths in it; those that do not lie anywhere yet are written."""
-    found = {f"layers/{layer.name}": layer for layer in layers} | _files_of(scratch / APP)
+def _papers(spec: PackageSpec, plan: Plan, recipe: Recipe, scratch: Path) -> dict[str, Path]:
+    """What says how the folder is built, and what is in it."""
     written = {
-        "Dockerfile": dockerfile.written(_recipe(spec, plan, layers)),
+        "Dockerfile": dockerfile.written(recipe),
         "README.md": _readme(spec, plan),
         "model_config_map.json": _model_map(spec),
         "environment.lock": spec.environment.lock,
@@ -81,11 +83,8 @@ def _files(spec: PackageSpec, plan: Plan, layers: list[Path], scratch: Path, che
     if spec.environment.conda_lock is not None:
         written["environment.conda.lock"] = spec.environment.conda_lock
     for name, text in written.items():
-        path = scratch / name
-        path.write_text(text, encoding="utf-8")
-        found[name] = path
-    found[APP_FOLDERS] = _app_folders(scratch / "app.tar", check)
-    return found
+        (scratch / name).write_text(text, encoding="utf-8")
+    return {name: scratch / name for name in written}
 
 
 def _base_files(spec: PackageSpec, node: Node, folder: Path, check: Check) -> dict[str, Path]:
@@ -104,16 +103,16 @@ def _files_of(folder: Path) -> dict[str, Path]:
 
 def _app_folders(path: Path, check: Check) -> Path:
     tar = ContextTar(path, check)
-    root = PurePosixPath(dockerfile.APP_ROOT).relative_to("/")
+    root = PurePosixPath(APP_ROOT).relative_to("/")
     for folder in (root, root / MODELS, root / SOURCE):
-        tar.folder(str(folder), dockerfile.USER_ID)
+        tar.folder(str(folder), USER_ID)
     tar.close()
     return path
 
 
-def _recipe(spec: PackageSpec, plan: Plan, layers: list[Path]) -> dockerfile.Recipe:
+def _recipe(spec: PackageSpec, plan: Plan, layers: list[Path]) -> Recipe:
     listens = {name: plan.variables[name] for name in ("KEELWAY_HOST", "KEELWAY_PORT")}
-    return dockerfile.Recipe(
+    return Recipe(
         base=plan.base.reference,
         python=plan.python,
         layers=[f"layers/{layer.name}" for layer in layers],
@@ -125,7 +124,7 @@ def _recipe(spec: PackageSpec, plan: Plan, layers: list[Path]) -> dockerfile.Rec
         app_variables={
             **spec.environment.environment_variables,
             **listens,
-            **scoring_variables(PurePosixPath(dockerfile.APP_ROOT), spec),
+            **scoring_variables(PurePosixPath(APP_ROOT), spec),
             "SERVICE_NAME": spec.image.rpartition(":")[0].rpartition("/")[2],
             "KEELWAY_WORKSPACE": spec.workspace,
         },
@@ -187,6 +186,7 @@ def _store_image(
     builder: ImageBuilder,
     spec: PackageSpec,
     plan: Plan,
+    recipe: Recipe,
     files: Mapping[str, Path],
     settings: WorkerSettings,
 ) -> PackageResult:
@@ -194,8 +194,7 @@ def _store_image(
     name = f"{PACKAGES}:{spec.id}"
     attempt.step("Building the image")
     try:
-        facts = _build(attempt, builder, spec, name, files)
-        builder.require_runs(plan, name, facts)
+        facts = builder.make(plan, recipe, files, name)
         attempt.step("Storing the package")
         stored = store_layout(attempt, builder.engine, builder.node, name, name=spec.image, contents=plan.sbom())
         pushed = None
@@ -212,22 +211,3 @@ def _store_image(
         archive=stored.archive,
         pushed=pushed,
     )
-
-
-def _build(
-    attempt: Attempt, builder: ImageBuilder, spec: PackageSpec, name: str, files: Mapping[str, Path]
-) -> ImageFacts:
-    with builder.node.scratch() as scratch:
-        context = ContextTar(scratch / "context.tar", attempt.check)
-        for path, file in sorted(files.items()):
-            context.file(path, file)
-        context.close()
-        # Only steps of people may need anything from outside, and get what the operator lets builds have.
-        operator, has_steps = builder.operator, bool(spec.extra_docker_file_steps)
-        return builder.engine.build(
-            scratch / "context.tar",
-            tag=name,
-            say=attempt.reporter.log,
-            network=operator.network if has_steps else "none",
-            arguments=dict(operator.proxies) if has_steps else None,
-        )

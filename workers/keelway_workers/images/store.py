@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import tarfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from keelway.contracts.files import FileEntry, tar_header, tar_padding
+from keelway.contracts.files import FileEntry
 from keelway.contracts.images import SBOM, Archive, ImageResult
+from keelway_workers.images.archive import pieces
 from keelway_workers.images.builder import BuiltImage
 from keelway_workers.images.engine import Engine
 from keelway_workers.images.oci import write_layout
 from keelway_workers.node_dir import NodeDir
 from keelway_workers.operation import Attempt
-
-CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -70,34 +68,14 @@ def store_image(attempt: Attempt, engine: Engine, node: NodeDir, built: BuiltIma
 
 def load_image(attempt: Attempt, engine: Engine, node: NodeDir, files: Sequence[FileEntry]) -> None:
     """Have the engine load an image whose files are in the node's cache of blobs."""
-    with node.scratch() as scratch:
-        with tarfile.open(scratch / "image.tar", "x") as archive:
-            for file in files:
-                attempt.check()
-                archive.add(node.blob(file.sha256), file.path, filter=_plain)
-        engine.load(scratch / "image.tar", attempt.reporter.log)
+    archive = {file.path: node.blob(file.sha256) for file in files}
+    engine.load(pieces(archive, attempt.check), attempt.reporter.log)
 
 
 def archive_of(files: Mapping[str, Path], attempt: Attempt) -> Archive:
     """The digest and size of the tar that the API makes of these files, in the order of their paths."""
     hashed, size_bytes = hashlib.sha256(), 0
-    for path, file in sorted(files.items()):
-        length = file.stat().st_size
-        pieces = [tar_header(path, length), tar_padding(length)]
-        hashed.update(pieces[0])
-        with file.open("rb") as stream:
-            while chunk := stream.read(CHUNK):
-                attempt.check()
-                hashed.update(chunk)
-        hashed.update(pieces[1])
-        size_bytes += length + sum(map(len, pieces))
-    end = bytes(2 * tarfile.BLOCKSIZE)
-    hashed.update(end)
-    return Archive(sha256=hashed.hexdigest(), size_bytes=size_bytes + len(end))
-
-
-def _plain(info: tarfile.TarInfo) -> tarfile.TarInfo:
-    info.uid = info.gid = info.mtime = 0
-    info.uname = info.gname = ""
-    info.mode = 0o644
-    return info
+    for piece in pieces(dict(sorted(files.items())), attempt.check):
+        hashed.update(piece)
+        size_bytes += len(piece)
+    return Archive(sha256=hashed.hexdigest(), size_bytes=size_bytes)

@@ -33,13 +33,14 @@ from keelway_workers.environments import (
 from keelway_workers.failures import WorkFailed
 from keelway_workers.images.base import Base
 from keelway_workers.images.bytecode import Bytecode
-from keelway_workers.images.dockerfile import ENV, RUNTIME
 from keelway_workers.images.python import ImagePython
+from keelway_workers.images.recipe import ENV, RUNTIME
 from keelway_workers.node_dir import NodeDir
 from keelway_workers.subtree import Subtree
 
 LARGE_BYTES = 8 * 1024 * 1024  # a package from this size on is a layer of its own
 MOST_LAYERS = 40  # engines take 127 in all, of which the base has some
+TESTS = {"tests", "test"}
 REST, OURS, CONDA = "packages", "runtime", "conda"
 GLIBC = "manylinux_2_28"  # what locks are resolved for
 
@@ -178,8 +179,8 @@ def _distributions(site: Path, prefix: Path) -> list[Distribution]:
 
 
 def _sources(each: Distribution) -> list[Path]:
-    """A package's Python files."""
-    return sorted(path for path in each.files if path.suffix == ".py")
+    """A package's Python files, without its own tests: nothing imports those, and they are up to half of it."""
+    return sorted(path for path in each.files if path.suffix == ".py" and not TESTS.intersection(path.parts))
 
 
 def _move(each: Distribution, prefix: Path, target: Path) -> None:
