@@ -16,6 +16,7 @@ from pathlib import Path
 
 REPLICA_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._\-]{0,254}$")
 DAY_S = 86_400
+IMAGE_PARTS_KEPT_S = 7 * DAY_S
 SCRATCH, LOCK = "scratch-", ".lock"
 REMOVED = "removed-"
 
@@ -104,8 +105,32 @@ class NodeDir:
         for path in list(self.tmp.iterdir()):
             if path.name.startswith(SCRATCH) and path.is_dir():
                 _remove_unowned(path)
-            elif path.name.startswith(REMOVED) or _is_old(path):
+            elif path.name.startswith(REMOVED) or _is_older(path, DAY_S):
                 _remove(path)
+
+    def sweep_images(self) -> None:
+        """Remove layers and bytecode that no build has used for a week: a build makes them again.
+
+        Who uses some says so by `used`. Layers that are being made, or put into an image, are left alone.
+        """
+        for layers in self.images.iterdir():
+            if layers.is_dir() and _is_older(layers, IMAGE_PARTS_KEPT_S):
+                with suppress(Locked), lock(self.image_lock(layers.name), wait=False):
+                    _remove(layers)
+        for bytecode in self.bytecode.iterdir():
+            if _is_older(bytecode, IMAGE_PARTS_KEPT_S):
+                _remove(bytecode)
+
+    def image_lock(self, identity: str) -> Path:
+        """The lock of who makes the layers of an image."""
+        return self.images / f".lock-{identity[:32]}"
+
+
+def used(path: Path) -> Path:
+    """Note that something kept is in use now; the same path."""
+    with suppress(FileNotFoundError):
+        os.utime(path)
+    return path
 
 
 def _remove_unowned(scratch: Path) -> None:
@@ -115,9 +140,9 @@ def _remove_unowned(scratch: Path) -> None:
         owned.unlink(missing_ok=True)
 
 
-def _is_old(path: Path) -> bool:
+def _is_older(path: Path, age_s: float) -> bool:
     try:
-        return time.time() - path.lstat().st_mtime >= DAY_S
+        return time.time() - path.lstat().st_mtime >= age_s
     except FileNotFoundError:  # another process sweeps too
         return False
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path, Query, Request, Response
 
 from keelway.contracts.base import MODEL_NAME, SHA256, Page
 from keelway.contracts.images import SBOM, Image
-from keelway_api.auth.dependencies import Reader
+from keelway_api.auth.dependencies import Contributor, Reader
 from keelway_api.blobs.answers import archive_response, file_response, knows
 from keelway_api.db import Session, SessionFactory
 from keelway_api.errors import NotFound
@@ -40,6 +40,12 @@ async def list_images(
 async def show_image(identity: Identity, scope: Reader, session: Session) -> Image:
     """One image."""
     return service.contract(await service.get_row(session, scope.workspace_id, identity))
+
+
+@router.delete("/{identity}", status_code=204, response_class=Response)
+async def delete_image(identity: Identity, scope: Contributor, session: Session) -> None:
+    """Delete it and its files; a build makes it again. What engines and registries have of it stays."""
+    await service.delete(session, scope, identity)
 
 
 @router.get("/{identity}/archive", response_class=Response)

@@ -6,6 +6,7 @@ from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Select, or_, select
+from sqlalchemy import delete as sql_delete
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -14,6 +15,7 @@ from keelway.contracts.images import Archive, Image, ImageResult, KnownImage, Se
 from keelway.contracts.operations import OperationKind, OperationState
 from keelway.contracts.services import BuildSpec
 from keelway.contracts.snapshots import Snapshot, SnapshotCreate, SnapshotUpload
+from keelway_api.audit import service as audit
 from keelway_api.auth.dependencies import Scope
 from keelway_api.auth.principal import Principal
 from keelway_api.blobs.objects import StoredFile
@@ -53,6 +55,23 @@ async def get_row(session: AsyncSession, workspace_id: UUID, identity: str) -> R
     if row is None:
         raise NotFound("image", identity)
     return row
+
+
+async def delete(session: AsyncSession, scope: Scope, identity: str) -> None:
+    """Forget it, and remove its files where nothing else has them. What engines and registries have stays.
+
+    Raises NotFound.
+    """
+    gone = (
+        sql_delete(ImageTable)
+        .where(ImageTable.workspace_id == scope.workspace_id, ImageTable.identity == identity)
+        .returning(ImageTable.snapshot_id)
+    )
+    snapshot_id = await session.scalar(gone)
+    if snapshot_id is None:
+        raise NotFound("image", identity)
+    await audit.record(session, scope.principal, "image.delete", f"images/{identity}", workspace_id=scope.workspace_id)
+    await snapshots.release(session, snapshot_id)
 
 
 async def stored_files(session: AsyncSession, row: Row, *, path: str | None = None) -> list[StoredFile]:
@@ -150,7 +169,10 @@ async def _expand_build(session: AsyncSession, operation: OperationTable) -> dic
 
 
 async def _build_ended(session: AsyncSession, operation: OperationTable) -> None:
-    """Note the image that was built; one that was known is noted again, with where it was pushed to."""
+    """Note the image that was built; one that was known is noted again, with where it was pushed to.
+
+    Raises NotFound when somebody deletes a known one meanwhile: it is built anew when the attempt's lease has run out.
+    """
     if operation.state != OperationState.SUCCEEDED or operation.spec.get("target") != "docker":
         return
     found = ImageResult.model_validate(operation.result)
@@ -162,6 +184,8 @@ async def _build_ended(session: AsyncSession, operation: OperationTable) -> None
         "archive_sha256": found.archive.sha256,
         "archive_size_bytes": found.archive.size_bytes,
     }
+    scoped = (ImageTable.workspace_id == operation.workspace_id, ImageTable.identity == found.identity)
+    before = await session.scalar(select(ImageTable.snapshot_id).where(*scoped).with_for_update())
     row = insert(ImageTable).values(
         workspace_id=operation.workspace_id,
         environment_version_id=UUID(operation.spec["environment_version_id"]),
@@ -169,6 +193,8 @@ async def _build_ended(session: AsyncSession, operation: OperationTable) -> None
         **values,
     )
     await session.execute(row.on_conflict_do_update(index_elements=["workspace_id", "identity"], set_=values))
+    if before is not None and before != snapshot.id:
+        await snapshots.release(session, before)
 
 
 kinds.register(OperationKind.BUILD, kinds.Kind(Role.CONTRIBUTOR, expand=_expand_build, ended=_build_ended))

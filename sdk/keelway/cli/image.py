@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from keelway.cli import output
-from keelway.cli.command import command, connect, emit
+from keelway.cli.command import Yes, command, confirm, connect, emit
 from keelway.cli.progress import Transfer
 
 app = typer.Typer(name="image", help="Container images of environments.", no_args_is_help=True)
@@ -61,6 +61,16 @@ def sbom(identity: Identity) -> None:
     with connect() as client:
         document = client.images.sbom(client.images.find(identity).identity)
     emit(document, output.as_json_text(document))
+
+
+@command(app, "delete")
+def delete(identity: Identity, yes: Yes = False) -> None:
+    """Delete an image and its files. What engines and registries have of it stays."""
+    with connect() as client:
+        found = client.images.find(identity)
+        confirm(f"Delete the image {found.identity[:_SHORT]} of {found.environment}?", yes=yes)
+        client.images.delete(found.identity)
+    emit({"deleted": found.identity}, f"deleted {found.identity[:_SHORT]}")
 
 
 @command(app, "save")

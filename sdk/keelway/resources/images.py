@@ -41,6 +41,10 @@ class Images(Resource):
         """What is in it, as a CycloneDX document."""
         return json.loads(self._client.request("GET", f"{self._path(identity)}/sbom").content)
 
+    def delete(self, identity: str) -> None:
+        """Delete it and its files; a build makes it again. What engines and registries have of it stays."""
+        self._client.request("DELETE", self._path(identity))
+
     def download(
         self, identity: str, to: str | Path, *, exist_ok: bool = False, progress: Progress | None = None
     ) -> Path:

@@ -58,6 +58,52 @@ def test_a_worker_finds_an_image_again_and_one_that_was_built_anew_takes_its_pla
     assert [each["pushed"] for each in api.admin.get(f"{w}/images").json()["items"]] == ["registry.example/x:1"]
 
 
+def test_a_deleted_image_takes_its_files_along_and_is_built_anew(api, w, attempt):
+    attempt.end(result=image_result(attempt.store({"index.json": unique_bytes()})))
+
+    assert api.admin.delete(f"{w}/images/{IMAGE}").status_code == 204
+
+    assert_problem(api.admin.get(f"{w}/images/{IMAGE}"), "not-found")
+    assert_problem(api.admin.delete(f"{w}/images/{IMAGE}"), "not-found")
+    assert snapshots_of(api, w) == []
+    submitted = api.admin.post(f"{w}/environments/env/versions/1/build", json={"target": "docker"})
+    second = Attempt(api, submitted.json()["id"])
+    assert_problem(api.worker.get(f"/v1/operations/{second.id}/images/{IMAGE}"), "not-found")
+    second.end(result=image_result(second.store({"index.json": unique_bytes()})))
+    assert api.admin.get(f"{w}/images/{IMAGE}").status_code == 200
+
+
+def test_files_that_two_images_have_stay_with_the_other(api, w, attempt):
+    digest = attempt.store({"index.json": unique_bytes()})
+    attempt.end(result=image_result(digest))
+    submitted = api.admin.post(f"{w}/environments/env/versions/1/build", json={"target": "docker"})
+    Attempt(api, submitted.json()["id"]).end(result=image_result(digest, identity="e" * 64))
+
+    assert api.admin.delete(f"{w}/images/{IMAGE}").status_code == 204
+
+    assert api.admin.get(f"{w}/images/{'e' * 64}/archive").status_code == 200
+
+
+def test_an_image_that_was_built_anew_leaves_nothing_of_the_one_before(api, w, attempt):
+    attempt.end(result=image_result(attempt.store({"index.json": unique_bytes()})))
+    submitted = api.admin.post(f"{w}/environments/env/versions/1/build", json={"target": "docker"})
+    second = Attempt(api, submitted.json()["id"])
+
+    digest = second.store({"index.json": unique_bytes()})
+    second.end(result=image_result(digest))
+
+    assert snapshots_of(api, w) == [digest]
+
+
+def snapshots_of(api, w):
+    """The digests of all snapshots of the workspace."""
+    found = api.sql(
+        "SELECT s.digest FROM snapshots s JOIN workspaces w ON w.id = s.workspace_id WHERE w.name = %s",
+        w.rpartition("/")[2],
+    )
+    return [each["digest"] for each in found]
+
+
 def test_images_are_their_workspace_s(api, w, attempt):
     attempt.end(result=image_result(attempt.store({"index.json": unique_bytes()})))
 

@@ -57,6 +57,7 @@ IN_WORKSPACE = {  # the lowest role for each route below a workspace
     ("POST", ENVIRONMENT + "/{version}/build"): CONTRIBUTOR,
     ("GET", W + "/images"): READER,
     ("GET", W + "/images/{identity}"): READER,
+    ("DELETE", W + "/images/{identity}"): CONTRIBUTOR,
     ("GET", W + "/images/{identity}/archive"): READER,
     ("GET", W + "/images/{identity}/sbom"): READER,
     ("POST", W + "/packages"): CONTRIBUTOR,

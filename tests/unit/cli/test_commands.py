@@ -32,6 +32,7 @@ DESTRUCTIVE = {
     ("model", "delete"),
     ("service", "delete"),
     ("package", "delete"),
+    ("image", "delete"),
     ("service", "data", "delete"),
     ("operation", "cancel"),
 }
@@ -46,7 +47,7 @@ def test_the_commands_of_this_release_are_there():
         experiment list
         run create|list|show|upload|metric|finish|register-best
         environment register|list|show|lock|build
-        image list|show|sbom|save
+        image list|show|sbom|save|delete
         package list|show|save|pull|sbom|registry|delete
         service list|show|run|logs|delete
         service data list|download|delete

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import errno
+import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -12,6 +14,7 @@ from keelway.contracts.services import ModelFiles
 from keelway.errors import CorruptBytes
 from keelway_workers.failures import WorkFailed, WorkStopped
 from keelway_workers.layout import lay_out
+from keelway_workers.node_dir import lock, used
 from tests.unit.workers.plane import digest, replica_spec
 
 
@@ -152,6 +155,29 @@ def test_a_sweep_removes_what_a_killed_process_left_and_nothing_that_is_in_use(n
         assert not left.exists()
         assert not (node.dir.tmp / "removed-1").exists()
     assert not list(node.dir.tmp.iterdir())
+
+
+def test_parts_of_images_that_no_build_has_used_for_a_week_go_and_others_stay(node):
+    week_ago = time.time() - 7 * 86_400 - 1
+    kept = {}
+    for name in ("unused", "in-use", "being-made"):
+        kept[name] = (node.dir.images / name, node.dir.bytecode / f"{name}.tar")
+        kept[name][0].mkdir()
+        (kept[name][0] / "00-numpy.tar").write_bytes(b"layer")
+        kept[name][1].write_bytes(b"tar")
+        for path in kept[name]:
+            os.utime(path, (week_ago, week_ago))
+    for path in (*kept["in-use"], kept["being-made"][1]):
+        assert used(path) == path
+
+    with lock(node.dir.image_lock("being-made"), wait=False):
+        node.dir.sweep_images()
+
+    assert {name: [path.exists() for path in paths] for name, paths in kept.items()} == {
+        "unused": [False, False],
+        "in-use": [True, True],
+        "being-made": [True, True],
+    }
 
 
 def test_a_lay_out_that_is_told_to_stop_leaves_nothing(root, spec, node):

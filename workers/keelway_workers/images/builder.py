@@ -27,7 +27,7 @@ from keelway_workers.images.bytecode import Bytecode
 from keelway_workers.images.context import ContextTar
 from keelway_workers.images.engine import Engine, ImageFacts
 from keelway_workers.images.recipe import APP_ROOT, ENV, PORT, RUNTIME, Recipe
-from keelway_workers.node_dir import Locked, NodeDir, lock
+from keelway_workers.node_dir import Locked, NodeDir, lock, used
 from keelway_workers.operation import Attempt
 from keelway_workers.settings import WorkerSettings
 
@@ -156,8 +156,9 @@ class ImageBuilder:
 
         Only for who holds the identity's lock.
         """
-        place = self.node.images / plan.identity
+        place = used(self.node.images / plan.identity)
         if not place.is_dir():
+            self.node.sweep_images()
             with self.node.scratch() as scratch:
                 bytecode = Bytecode(self.engine, self.node, plan.base.id, self._attempt.check)
                 tree.install(plan.spec, plan.base, scratch / "trees", self._work(), bytecode)
@@ -185,7 +186,7 @@ class ImageBuilder:
     def _alone(self, plan: Plan) -> Iterator[bool]:
         self._attempt.check()
         try:
-            with lock(self.node.images / f".lock-{plan.identity[:32]}", wait=False):
+            with lock(self.node.image_lock(plan.identity), wait=False):
                 yield True
         except Locked:
             # Somebody builds the same; polled, so that a cancelled attempt does not wait for them.

@@ -11,7 +11,7 @@ from keelway_workers.failures import WorkFailed
 from keelway_workers.images.context import ContextTar
 from keelway_workers.images.engine import Engine
 from keelway_workers.images.python import ImagePython
-from keelway_workers.node_dir import NodeDir
+from keelway_workers.node_dir import NodeDir, used
 
 PROGRAM = Path(__file__).with_name("compile_program.py")
 INSIDE = "keelway"
@@ -47,7 +47,7 @@ class Bytecode:
         for path in files:
             source = hashlib.sha256((root / path).read_bytes()).hexdigest()
             hashed.update(f"{path.as_posix()} {source}\n".encode())
-        return self._node.bytecode / f"{hashed.hexdigest()}.tar"
+        return used(self._node.bytecode / f"{hashed.hexdigest()}.tar")
 
     def _compile(
         self, wanted: Mapping[str, list[Path]], kept: Mapping[str, Path], root: Path, place: str, python: ImagePython
