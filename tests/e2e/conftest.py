@@ -8,6 +8,8 @@ import pytest
 
 from tests.support.command_line import CommandLine
 from tests.support.engine import engine_missing
+from tests.support.images import docker, ensure_base
+from tests.support.own_engine import OwnEngine
 from tests.support.registry_process import Registry
 from tests.support.stack import Stack
 from tests.support.user import User
@@ -48,3 +50,30 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registry]:
     registry.start()
     yield registry
     registry.stop()
+
+
+@pytest.fixture
+def own_engine(tmp_path_factory, monkeypatch):
+    """own_engine(size): one that holds the base image, and is what this process talks to."""
+    if why := engine_missing() or OwnEngine.missing():
+        pytest.skip(why)
+    made = []
+
+    def start(size=None):
+        # A short path: a socket's name may have 107 bytes.
+        engine = OwnEngine(tmp_path_factory.mktemp("e"), size=size)
+        made.append(engine)
+        engine.start()
+        monkeypatch.setenv("DOCKER_HOST", engine.host)
+        return engine
+
+    yield start
+    for engine in made:
+        engine.remove()
+
+
+@pytest.fixture
+def base_tar(tmp_path):
+    """The base image in a file."""
+    docker("save", "-o", str(tmp_path / "base.tar"), ensure_base())
+    return tmp_path / "base.tar"

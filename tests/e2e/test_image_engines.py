@@ -10,38 +10,9 @@ import pytest
 from keelway_workers.failures import WorkFailed, WorkStopped
 from keelway_workers.images.context import ContextTar
 from keelway_workers.images.engine import WORK, Engine
-from tests.support.engine import engine_missing
-from tests.support.images import BASE, docker, ensure_base
-from tests.support.own_engine import OwnEngine
+from tests.support.images import BASE
 
 pytestmark = pytest.mark.timeout(300)
-
-
-@pytest.fixture
-def own_engine(tmp_path_factory, monkeypatch):
-    """own_engine(size): one that holds the base image, and is what this process talks to."""
-    if why := engine_missing() or OwnEngine.missing():
-        pytest.skip(why)
-    made = []
-
-    def start(size=None):
-        # A short path: a socket's name may have 107 bytes.
-        engine = OwnEngine(tmp_path_factory.mktemp("e"), size=size)
-        made.append(engine)
-        engine.start()
-        monkeypatch.setenv("DOCKER_HOST", engine.host)
-        return engine
-
-    yield start
-    for engine in made:
-        engine.remove()
-
-
-@pytest.fixture
-def base_tar(tmp_path):
-    """The base image in a file."""
-    docker("save", "-o", str(tmp_path / "base.tar"), ensure_base())
-    return tmp_path / "base.tar"
 
 
 def load(engine, path):

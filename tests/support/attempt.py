@@ -55,9 +55,9 @@ class Attempt:
         assert sealed.json()["state"] == "ready", sealed.text
         return opened.json()["digest"]
 
-    def place(self, node: str | None = None, image: str = "env-1") -> httpx2.Response:
+    def place(self, node: str | None = None, image: str = "env-1", **more: Any) -> httpx2.Response:
         """Ask for the replicas of a deployment."""
-        body = {"epoch": self.epoch, "node": node or self.node, "image": image}
+        body = {"epoch": self.epoch, "node": node or self.node, "image": image, **more}
         return self.api.worker.post(f"/v1/operations/{self.id}/replicas", json=body)
 
     def activate(self) -> httpx2.Response:

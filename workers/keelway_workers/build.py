@@ -16,7 +16,8 @@ def build(attempt: Attempt, node: Node, settings: WorkerSettings) -> dict[str, A
     """Build what the spec names, or find it built."""
     spec = BuildSpec.model_validate(attempt.claim.spec)
     if spec.base is not None:
-        return build_image(attempt, node, settings, spec.environment, spec.base)
+        image = build_image(attempt, node, settings, spec.environment, spec.base)
+        return image.model_dump(mode="json") | {"image": image.identity}
     built = build_environment(attempt, node, spec.environment)
     return {"image": built.identity}
 

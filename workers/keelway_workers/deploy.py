@@ -8,13 +8,16 @@ import urllib.error
 import urllib.request
 from typing import Any
 
+from keelway.contracts.images import ImageResult
 from keelway.contracts.services import DeploySpec, PlaceReplicas, Replica, ReplicaState
 from keelway_workers.build import build_environment
 from keelway_workers.failures import WorkFailed
+from keelway_workers.images.operation import build_image
 from keelway_workers.layout import digests
 from keelway_workers.node import Node
 from keelway_workers.operation import Attempt
 from keelway_workers.placement import count, watch
+from keelway_workers.settings import WorkerSettings
 
 OPEN_WITHIN_S = 30.0
 PROBE_PAUSE_S = 0.05
@@ -24,23 +27,28 @@ SCRIPT_FAILED = '"event":"script failed"'
 NOT_YET_LOADING = {ReplicaState.PENDING, ReplicaState.STOPPED}
 
 
-def deploy(attempt: Attempt, node: Node) -> dict[str, Any]:
+def deploy(attempt: Attempt, node: Node, settings: WorkerSettings) -> dict[str, Any]:
     """Carry out a DeploySpec. Every part may have been done by an earlier attempt and is then found done."""
     spec = DeploySpec.model_validate(attempt.claim.spec)
-    built = build_environment(attempt, node, spec.replica.environment)
+    image: ImageResult | None = None
+    if spec.base is not None:
+        image = build_image(attempt, node, settings, spec.replica.environment, spec.base)
+        identity = image.identity
+    else:
+        identity = build_environment(attempt, node, spec.replica.environment).identity
     attempt.step("Fetching the model")
     attempt.patiently(lambda: node.cache.fetch(digests(spec.replica), check=attempt.check))
     attempt.step(f"Starting {count(spec.num_replicas)}")
-    _run_replicas(attempt, node.name, image=built.identity, wanted=spec.num_replicas)
+    place = PlaceReplicas(epoch=attempt.epoch, node=node.name, image=identity, built=image)
+    _run_replicas(attempt, place, wanted=spec.num_replicas)
     attempt.step("Opening the scoring address")
     attempt.patiently(lambda: attempt.client.operations.activate(attempt.id, attempt.epoch))
     _await_route(attempt, spec.health_uri)
-    return {"image": built.identity, "scoring_uri": spec.scoring_uri}
+    return {"image": identity, "scoring_uri": spec.scoring_uri}
 
 
-def _run_replicas(attempt: Attempt, node: str, *, image: str, wanted: int) -> None:
+def _run_replicas(attempt: Attempt, place: PlaceReplicas, *, wanted: int) -> None:
     """Place the replicas and wait until each is ready; WorkFailed as soon as one has failed."""
-    place = PlaceReplicas(epoch=attempt.epoch, node=node, image=image)
     placed = attempt.patiently(lambda: attempt.client.operations.place(attempt.id, place))
     is_loading = False
     told: dict[str, str] = {}

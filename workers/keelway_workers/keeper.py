@@ -268,7 +268,7 @@ class Keeper:
         self._target.stop(self.name, 0)  # what it started may live on
         tail = self._tail()
         if not self._record.was_ready:
-            return self._fail(how_it_ended(dead.exit_code), dead.exit_code, tail)
+            return self._fail(dead.ending or how_it_ended(dead.exit_code), dead.exit_code, tail)
         self._record.pid = self._record.born = None
         self._record.restarts += 1
         self._record.exit_code = dead.exit_code
@@ -276,7 +276,7 @@ class Keeper:
         self._log_tail = tail
         pause_s = self._backoff.pause_s(lived_s=lived_s)
         self._start_at = time.monotonic() + pause_s
-        self._show(ReplicaState.CRASHED, how_it_ended(dead.exit_code))
+        self._show(ReplicaState.CRASHED, dead.ending or how_it_ended(dead.exit_code))
         return pause_s
 
     def _fail(self, reason: str, exit_code: int | None, log_tail: list[str]) -> float:

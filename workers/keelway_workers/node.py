@@ -18,6 +18,7 @@ class Node:
     def __init__(self, settings: WorkerSettings, client: Client) -> None:
         self.name = settings.node_name
         self.replica_host = settings.replica_host
+        self.replica_network = settings.replica_network
         self.dir = NodeDir(settings.node_dir)
         self.dir.make()
         # Asked for late: running a dozen interpreters takes longer than adopting the replicas that run already.

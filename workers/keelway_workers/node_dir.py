@@ -12,6 +12,7 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 REPLICA_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._\-]{0,254}$")
@@ -61,6 +62,14 @@ class NodeDir:
     def tmp(self) -> Path:
         """Half-written files, in scratch folders, and what is being removed."""
         return self.root / "tmp"
+
+    @cached_property
+    def identity(self) -> str:
+        """What tells this node from others on one engine: chosen once, and kept."""
+        file = self.root / "identity"
+        if not file.is_file():
+            write_atomically(file, uuid.uuid4().hex)
+        return file.read_text(encoding="utf-8").strip()
 
     def blob(self, sha256: str) -> Path:
         """Where the bytes of this digest lie, or would lie."""

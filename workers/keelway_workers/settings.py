@@ -35,6 +35,7 @@ class WorkerSettings(BaseSettings):
     worker_concurrency: int = Field(2, ge=1, le=64)
     pythons: str = ""
     replica_host: str = Field("127.0.0.1", pattern=r"^[a-zA-Z0-9]([a-zA-Z0-9\-.]{0,251}[a-zA-Z0-9])?$")
+    replica_network: str | None = Field(None, pattern=r"^[a-zA-Z0-9][a-zA-Z0-9_.\-]{0,127}$")
     gateway_routes_file: Path | None = None
     gateway_token: SecretStr | None = None
     base_image: str = Field("python:{python}-slim", min_length=1, max_length=512)

@@ -171,17 +171,20 @@ class Supervisor:
         if self._stops_replicas and keepers:
             with ThreadPoolExecutor(max_workers=len(keepers)) as pool:
                 list(pool.map(lambda keeper: keeper.stop(STOP_ALL_GRACE_S), keepers))
+        for target in self._targets.values():
+            target.close()
 
     def _hear(self) -> None:
         """Register, then follow what should run here. Starts over whenever the API is back."""
-        is_registered = False
+        registered: NodeRegister | None = None
         seen: int | None = None
         pause_s = PAUSE_S
         while not self._ending.is_set():
             try:
-                if not is_registered:
-                    self._client.nodes.register(self._node.name, self._description())
-                    is_registered = True
+                description = self._description()  # an engine may have come or gone
+                if registered != description:
+                    self._client.nodes.register(self._node.name, description)
+                    registered = description
                 desired = self._client.nodes.desired(
                     self._node.name, seen=seen, wait_s=0 if seen is None else DESIRED_WAIT_S
                 )
@@ -189,7 +192,8 @@ class Supervisor:
                 self._take(desired)
                 seen = desired.generation
             except (KeelwayError, ValidationError, OSError) as error:
-                is_registered = is_registered and not isinstance(error, NotFound)
+                if isinstance(error, NotFound):
+                    registered = None
                 logger.warning("the API cannot be heard", problem=str(error))
                 self._ending.wait(pause_s)
                 pause_s = min(pause_s * 2, LONGEST_PAUSE_S)
@@ -214,7 +218,7 @@ class Supervisor:
     def _description(self) -> NodeRegister:
         return NodeRegister(
             pythons=list(dict.fromkeys(python.version for python in self._node.pythons())),
-            targets=sorted(self._targets),
+            targets=sorted(name for name, target in self._targets.items() if target.is_available()),
             capacity={"cpu": os.cpu_count() or 1, "memory_bytes": psutil.virtual_memory().total},
             keelway_version=_version(),
         )

@@ -108,7 +108,7 @@ def handlers(settings: WorkerSettings, client: Client) -> dict[str, Handler]:
     node = Node(settings, client)
     return {
         "build": partial(build, node=node, settings=settings),
-        "deploy": partial(deploy, node=node),
+        "deploy": partial(deploy, node=node, settings=settings),
         "delete": delete,
         "inspect": inspect,
         "package": partial(make_package, node=node, settings=settings),

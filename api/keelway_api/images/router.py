@@ -15,6 +15,7 @@ from keelway_api.db import Session, SessionFactory
 from keelway_api.errors import NotFound
 from keelway_api.images import service
 from keelway_api.pagination import Paging
+from keelway_api.services import service as services
 
 router = APIRouter(prefix="/workspaces/{workspace}/images", tags=["images"])
 Identity = Annotated[str, Path(pattern=SHA256)]
@@ -44,8 +45,11 @@ async def show_image(identity: Identity, scope: Reader, session: Session) -> Ima
 
 @router.delete("/{identity}", status_code=204, response_class=Response)
 async def delete_image(identity: Identity, scope: Contributor, session: Session) -> None:
-    """Delete it and its files; a build makes it again. What engines and registries have of it stays."""
-    await service.delete(session, scope, identity)
+    """Delete it and its files; a build makes it again. What engines and registries have of it stays.
+
+    One that a service runs in is refused.
+    """
+    await service.delete(session, scope, identity, await services.users_of_image(session, scope, identity))
 
 
 @router.get("/{identity}/archive", response_class=Response)

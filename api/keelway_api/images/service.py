@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 from uuid import UUID
 
 from sqlalchemy import Select, or_, select
 from sqlalchemy import delete as sql_delete
 from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from keelway.contracts.access import Role
 from keelway.contracts.images import Archive, Image, ImageResult, KnownImage, SealFiles, StoreFiles
 from keelway.contracts.operations import OperationKind, OperationState
-from keelway.contracts.services import BuildSpec
+from keelway.contracts.services import BuildSpec, ContainerImage
 from keelway.contracts.snapshots import Snapshot, SnapshotCreate, SnapshotUpload
 from keelway_api.audit import service as audit
 from keelway_api.auth.dependencies import Scope
@@ -23,7 +25,7 @@ from keelway_api.blobs.store import BlobStore
 from keelway_api.db import Sessions
 from keelway_api.environments import service as environments
 from keelway_api.environments.tables import EnvironmentTable, EnvironmentVersionTable
-from keelway_api.errors import NotFound
+from keelway_api.errors import InUse, NotFound
 from keelway_api.images.tables import ImageTable
 from keelway_api.manifests import service as manifests
 from keelway_api.operations import kinds
@@ -57,21 +59,21 @@ async def get_row(session: AsyncSession, workspace_id: UUID, identity: str) -> R
     return row
 
 
-async def delete(session: AsyncSession, scope: Scope, identity: str) -> None:
+async def delete(session: AsyncSession, scope: Scope, identity: str, used_by: Sequence[str]) -> None:
     """Forget it, and remove its files where nothing else has them. What engines and registries have stays.
 
-    Raises NotFound.
+    `used_by` is who needs it still. Raises NotFound, InUse.
     """
-    gone = (
-        sql_delete(ImageTable)
-        .where(ImageTable.workspace_id == scope.workspace_id, ImageTable.identity == identity)
-        .returning(ImageTable.snapshot_id)
-    )
-    snapshot_id = await session.scalar(gone)
-    if snapshot_id is None:
-        raise NotFound("image", identity)
+    image = (await get_row(session, scope.workspace_id, identity))[0]
+    if used_by:
+        raise InUse(f"image {identity[:12]}", used_by)
+    try:
+        async with session.begin_nested():
+            await session.execute(sql_delete(ImageTable).where(ImageTable.id == image.id))
+    except IntegrityError:
+        raise InUse(f"image {identity[:12]}", ["a service that was just deployed"]) from None
     await audit.record(session, scope.principal, "image.delete", f"images/{identity}", workspace_id=scope.workspace_id)
-    await snapshots.release(session, snapshot_id)
+    await snapshots.release(session, image.snapshot_id)
 
 
 async def stored_files(session: AsyncSession, row: Row, *, path: str | None = None) -> list[StoredFile]:
@@ -169,13 +171,15 @@ async def _expand_build(session: AsyncSession, operation: OperationTable) -> dic
 
 
 async def _build_ended(session: AsyncSession, operation: OperationTable) -> None:
-    """Note the image that was built; one that was known is noted again, with where it was pushed to.
+    if operation.state == OperationState.SUCCEEDED and operation.spec.get("target") == "docker":
+        await note(session, operation, ImageResult.model_validate(operation.result))
 
-    Raises NotFound when somebody deletes a known one meanwhile: it is built anew when the attempt's lease has run out.
+
+async def note(session: AsyncSession, operation: OperationTable, found: ImageResult) -> UUID:
+    """Keep what a worker says of an image; one that was known is noted again, with where it was pushed to. Its id.
+
+    Raises NotFound when somebody deleted a known one meanwhile: it is built anew when the attempt's lease has run out.
     """
-    if operation.state != OperationState.SUCCEEDED or operation.spec.get("target") != "docker":
-        return
-    found = ImageResult.model_validate(operation.result)
     scope = await workspaces.own_scope(session, operation.workspace_id)
     snapshot = await snapshots.require_ready(session, scope, found.files)
     values = {
@@ -192,9 +196,22 @@ async def _build_ended(session: AsyncSession, operation: OperationTable) -> None
         created_by=operation.created_by,
         **values,
     )
-    await session.execute(row.on_conflict_do_update(index_elements=["workspace_id", "identity"], set_=values))
+    noted = row.on_conflict_do_update(index_elements=["workspace_id", "identity"], set_=values)
+    image_id = (await session.execute(noted.returning(ImageTable.id))).scalar_one()
     if before is not None and before != snapshot.id:
         await snapshots.release(session, before)
+    return image_id
+
+
+async def container_image(session: AsyncSession, image_id: UUID) -> ContainerImage:
+    """What a node needs to run containers of it."""
+    image = await session.get_one(ImageTable, image_id)
+    return ContainerImage(
+        identity=image.identity,
+        name=image.name,
+        image_id=image.image_id,
+        files=await snapshots.files_of(session, image.snapshot_id),
+    )
 
 
 kinds.register(OperationKind.BUILD, kinds.Kind(Role.CONTRIBUTOR, expand=_expand_build, ended=_build_ended))

@@ -26,6 +26,7 @@ from keelway_api import inference
 from keelway_api.bell import ring
 from keelway_api.environments import service as environments
 from keelway_api.errors import WrongState
+from keelway_api.images import service as images
 from keelway_api.manifests import service as manifests
 from keelway_api.nodes import service as nodes
 from keelway_api.operations import kinds
@@ -44,6 +45,9 @@ async def replica_spec(session: AsyncSession, revision: RevisionTable, *, name: 
     owner = await session.get_one(ServiceTable, revision.service_id)
     scope = await workspaces.own_scope(session, owner.workspace_id)
     snapshot = await session.get_one(SnapshotTable, revision.snapshot_id)
+    config = DeploymentConfig(**owner.deployment_config)
+    is_contained = config.resources is not None
+    environment = environments.image_spec_of if is_contained else environments.spec_of
     return ReplicaSpec(
         name=name,
         workspace=scope.workspace,
@@ -54,9 +58,11 @@ async def replica_spec(session: AsyncSession, revision: RevisionTable, *, name: 
         snapshot_digest=snapshot.digest,
         snapshot_files=await manifests.files_of(session, snapshot.manifest_id),
         models=[await inference.model_files(session, scope, reference) for reference in revision.models],
-        environment=await environments.spec_of(session, revision.environment_version_id),
+        environment=await environment(session, revision.environment_version_id),
         generation=generation,
-        collects_data=DeploymentConfig(**owner.deployment_config).collect_model_data,
+        collects_data=config.collect_model_data,
+        image=await images.container_image(session, revision.image_id) if revision.image_id else None,
+        resources=config.resources,
     )
 
 
@@ -70,6 +76,8 @@ async def place(session: AsyncSession, operation_id: UUID, body: PlaceReplicas) 
     owner, revision = await _locked(session, operation)
     await nodes.find(session, body.node)
     revision.image = storable(body.image)
+    if body.built is not None:
+        revision.image_id = await images.note(session, operation, body.built)
     there = list(await queries.wanted_replicas(session, revision.id))
     await service.unwant(session, [replica for replica in there if replica.node != body.node])
     here = [replica for replica in there if replica.node == body.node]
@@ -160,6 +168,7 @@ class Deployments:
         address = f"/{spec.workspace}/{spec.service}"
         return DeploySpec(
             replica=spec,
+            base=await environments.base_of(session, revision.environment_version_id) if spec.resources else None,
             num_replicas=revision.num_replicas,
             scoring_uri=f"{self._settings.gateway_base}{address}/score",
             health_uri=f"{self._settings.gateway_check_base}{address}/",

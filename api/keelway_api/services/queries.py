@@ -39,6 +39,17 @@ async def replicas_of(session: AsyncSession, service_id: UUID) -> Sequence[Repli
     return (await session.scalars(wanted.order_by(ReplicaTable.name))).all()
 
 
+async def users_of_image(session: AsyncSession, workspace_id: UUID, identity: str) -> Sequence[str]:
+    """The names of services with a revision that runs in containers of this image."""
+    wanted = (
+        select(ServiceTable.name)
+        .join(RevisionTable, RevisionTable.service_id == ServiceTable.id)
+        .where(ServiceTable.workspace_id == workspace_id)
+        .where(RevisionTable.image_id.is_not(None), RevisionTable.image == identity)
+    )
+    return (await session.scalars(wanted.distinct().order_by(ServiceTable.name))).all()
+
+
 async def wanted_replicas(session: AsyncSession, revision_id: UUID) -> Sequence[ReplicaTable]:
     """Replicas of a revision that should run, by name."""
     wanted = select(ReplicaTable).where(ReplicaTable.revision_id == revision_id, ReplicaTable.is_wanted)

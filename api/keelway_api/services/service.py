@@ -25,7 +25,7 @@ from keelway_api.auth.dependencies import Scope
 from keelway_api.bell import ring
 from keelway_api.environments import service as environments
 from keelway_api.environments.tables import EnvironmentTable, EnvironmentVersionTable
-from keelway_api.errors import AlreadyExists, NeedsImage, NotFound
+from keelway_api.errors import AlreadyExists, InvalidRequest, NeedsImage, NotFound
 from keelway_api.models import service as models
 from keelway_api.nodes import service as nodes
 from keelway_api.operations import service as operations
@@ -43,10 +43,7 @@ async def create(session: AsyncSession, scope: Scope, body: ServiceCreate, setti
     not there.
     """
     used = await inference.resolve(session, scope, body.models, body.inference_config)
-    target = f"target {body.deployment_config.compute_type}"
-    environments.require_buildable(used.environment, target)
-    if body.inference_config.extra_docker_file_steps:
-        raise NeedsImage(used.exact_config["environment"], target, "comes with extra_docker_file_steps")
+    _require_runnable(used, body)
     service = await _insert(session, scope, body)
     revision = RevisionTable(
         service_id=service.id,
@@ -65,13 +62,37 @@ async def create(session: AsyncSession, scope: Scope, body: ServiceCreate, setti
         scope,
         OperationKind.DEPLOY,
         subject=_subject(service),
-        spec={"service_id": str(service.id), "revision_id": str(revision.id)},
+        spec={
+            "service_id": str(service.id),
+            "revision_id": str(revision.id),
+            "environment_version_id": str(revision.environment_version_id),
+        },
         deadline_s=settings.operation_deadline_s,
     )
     service.operation_id = operation.id
     await session.flush()
     await _emit(session, service, "service.created", models=revision.models)
     return await contract(session, service, scope.workspace, settings)
+
+
+def _require_runnable(used: inference.Inference, body: ServiceCreate) -> None:
+    """Raises NeedsImage, InvalidRequest for what the target cannot run."""
+    target = f"target {body.deployment_config.compute_type}"
+    has_steps = bool(body.inference_config.extra_docker_file_steps)
+    if body.deployment_config.compute_type == "docker":
+        if has_steps:  # its image would be the service's alone: a replica runs in its environment's
+            field = "body.inference_config.extra_docker_file_steps"
+            raise InvalidRequest(field, "are for packages; a service takes an environment with a Dockerfile of its own")
+        return
+    environments.require_buildable(used.environment, target)
+    if has_steps:
+        raise NeedsImage(used.exact_config["environment"], target, "comes with extra_docker_file_steps")
+
+
+async def users_of_image(session: AsyncSession, scope: Scope, identity: str) -> list[str]:
+    """The services that run in containers of an image, as `services/NAME`."""
+    names = await queries.users_of_image(session, scope.workspace_id, identity)
+    return [f"services/{name}" for name in names]
 
 
 async def _insert(session: AsyncSession, scope: Scope, body: ServiceCreate) -> ServiceTable:

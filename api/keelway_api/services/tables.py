@@ -55,6 +55,7 @@ class RevisionTable(Base):
     snapshot_id: Mapped[UUID] = mapped_column(ForeignKey("snapshots.id"))
     num_replicas: Mapped[int]
     image: Mapped[str | None]
+    image_id: Mapped[UUID | None] = mapped_column(ForeignKey("images.id"))
     traffic: Mapped[int] = mapped_column(default=0)
     created_at: Mapped[Created]
 

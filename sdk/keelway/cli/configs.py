@@ -19,16 +19,16 @@ _INFERENCE = {
     "entryScript", "runtime", "condaFile", "sourceDirectory", "description", "environment", "extraDockerfileSteps",
 }  # fmt: skip
 _INFERENCE_LATER = {"enableGpu", "cudaVersion", "baseImage", "baseImageRegistry"}
-_DEPLOYMENT = {"computeType", "numReplicas", "dataCollection"}
+_DEPLOYMENT = {"computeType", "numReplicas", "dataCollection", "containerResourceRequirements"}
 _DEPLOYMENT_LATER = {
-    "port", "containerResourceRequirements", "location", "authEnabled", "sslEnabled", "appInsightsEnabled",
+    "port", "location", "authEnabled", "sslEnabled", "appInsightsEnabled",
     "sslCertificate", "sslKey", "cname", "dnsNameLabel", "keys", "vaultBaseUrl", "keyName", "keyVersion", "vnetName",
     "subnetName", "autoScaler", "tokenAuthEnabled", "gpuCores", "scoringTimeoutMs",
     "maxConcurrentRequestsPerContainer", "maxQueueWaitMs", "livenessProbeRequirements", "namespace",
     "computeTargetName", "versionName", "trafficPercentile", "tags", "properties", "description",
 }  # fmt: skip
-_COMPUTE = {"process": "process", "local": "process"}
-_COMPUTE_LATER = {"docker", "kubernetes", "edge", "aci", "aks", "aksendpoint", "iot"}
+_COMPUTE = {"process": "process", "local": "process", "docker": "docker", "aci": "docker"}
+_COMPUTE_LATER = {"kubernetes", "edge", "aks", "aksendpoint", "iot"}
 
 
 def read_inference(path: Path, *, environment: str | None = None) -> InferenceSource:
@@ -67,7 +67,7 @@ def read_deployment(path: Path | None) -> DeploymentConfig:
     compute = _string(path, document, "computeType") or "process"
     if compute.lower() not in _COMPUTE:
         what = "does not work yet" if compute.lower() in _COMPUTE_LATER else "is unknown"
-        raise InvalidInput(f"{path}: computeType {compute!r} {what}; 'process' and 'local' work")
+        raise InvalidInput(f"{path}: computeType {compute!r} {what}; 'process', 'local', 'docker' and 'aci' work")
     replicas = document.get("numReplicas", 1)
     if not isinstance(replicas, int) or isinstance(replicas, bool):
         raise InvalidInput(f"{path}: numReplicas must be a whole number, not {replicas!r}")
@@ -77,9 +77,23 @@ def read_deployment(path: Path | None) -> DeploymentConfig:
             compute_type=_COMPUTE[compute.lower()],
             num_replicas=replicas,
             collect_model_data=_collects(path, document),
+            container_resources=_resources(path, document),
         )
     except InvalidInput as error:
         raise InvalidInput(f"{path}: {str(error).replace('num_replicas', 'numReplicas')}") from error
+
+
+_RESOURCES = {"cpu": "cpu", "memoryInGB": "memory_gb", "cpuLimit": "cpu_limit", "memoryInGBLimit": "memory_gb_limit"}
+
+
+def _resources(path: Path, document: Mapping[str, Any]) -> dict[str, Any] | None:
+    section = document.get("containerResourceRequirements")
+    if section is None:
+        return None
+    if not isinstance(section, dict):
+        raise InvalidInput(f'{path}: containerResourceRequirements must be an object such as {{"memoryInGB": 0.5}}')
+    _refuse(path, section, known=set(_RESOURCES), later=set())
+    return {_RESOURCES[name]: value for name, value in section.items()}
 
 
 def _collects(path: Path, document: Mapping[str, Any]) -> bool:

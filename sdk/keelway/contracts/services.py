@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, StringConstraints, model_validator
 
 from keelway.contracts.base import Answer, Description, Request, ServiceName, Sha256, Tags
 from keelway.contracts.files import FileEntry
-from keelway.contracts.images import BaseSpec, ExtraSteps
+from keelway.contracts.images import BaseSpec, ExtraSteps, ImageResult
 
 ModelRef = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9\-._]{0,254}:(\d+|latest)$")]
 EnvironmentRef = Annotated[str, StringConstraints(pattern=r"^[a-zA-Z0-9][a-zA-Z0-9\-._]{0,254}:(\d+|latest)$")]
@@ -52,12 +52,59 @@ class InferenceConfig(Request):
     )
 
 
-class DeploymentConfig(Request):
-    """Where replicas run and how many."""
+class ContainerResources(Request):
+    """What the container of a replica gets: a share that it is promised, and the most that it can have."""
 
-    compute_type: Literal["process"] = "process"
+    cpu: Annotated[float, Field(gt=0, le=1024)] = Field(default=0.1, description="cores, as a share beside others")
+    memory_gb: Annotated[float, Field(ge=0.1, le=65536)] = Field(default=0.5, description="GiB")
+    cpu_limit: Annotated[float, Field(gt=0, le=1024)] | None = Field(
+        default=None, description="cores; without it 1, or as many as `cpu`"
+    )
+    memory_gb_limit: Annotated[float, Field(ge=0.1, le=65536)] | None = Field(
+        default=None, description="GiB; without it as many as `memory_gb`"
+    )
+
+    @property
+    def most_cpu(self) -> float:
+        """Cores that it never gets more of."""
+        return self.cpu_limit or max(1.0, self.cpu)
+
+    @property
+    def most_memory_bytes(self) -> int:
+        """Memory at which it is ended."""
+        return int((self.memory_gb_limit or self.memory_gb) * 1024**3)
+
+    @model_validator(mode="after")
+    def _limits_leave_room(self) -> Self:
+        for name in ("cpu", "memory_gb"):
+            wanted, limit = getattr(self, name), getattr(self, f"{name}_limit")
+            if limit is not None and limit < wanted:
+                raise ValueError(f"{name}_limit {limit:g} is less than {name} {wanted:g}")
+        return self
+
+
+class DeploymentConfig(Request):
+    """Where replicas run, how many, and what each gets."""
+
+    compute_type: Literal["process", "docker"] = "process"
     num_replicas: Annotated[int, Field(ge=1, le=32)] = 1
     collect_model_data: bool = Field(default=False, description="keep what the script hands to ModelDataCollector")
+    container_resources: ContainerResources | None = Field(default=None, description="with compute_type `docker`")
+
+    @model_validator(mode="after")
+    def _goes_together(self) -> Self:
+        if self.compute_type != "docker" and self.container_resources is not None:
+            raise ValueError(f"container_resources go with compute_type 'docker', not {self.compute_type!r}")
+        if self.compute_type == "docker" and self.collect_model_data:
+            raise ValueError(
+                "collect_model_data works with compute_type 'process' alone: a container writes nothing out"
+            )
+        return self
+
+    @property
+    def resources(self) -> ContainerResources | None:
+        """What a container gets; None where there is none."""
+        return (self.container_resources or ContainerResources()) if self.compute_type == "docker" else None
 
 
 class ServiceCreate(Request):
@@ -158,8 +205,20 @@ class EnvironmentSpec(Answer):
     environment_variables: dict[str, str] = Field(default_factory=dict)
 
 
+class ContainerImage(Answer):
+    """The image that a container runs: what an engine calls it, and its files, for engines that lost it."""
+
+    identity: str
+    name: str
+    image_id: str
+    files: list[FileEntry]
+
+
 class ReplicaSpec(Answer):
-    """All a node needs to run a replica, also while the API is away. `name` is unique and stable."""
+    """All a node needs to run a replica, also while the API is away. `name` is unique and stable.
+
+    `image` and `resources` are there for targets that run containers, once the image is.
+    """
 
     name: str
     workspace: str
@@ -173,6 +232,8 @@ class ReplicaSpec(Answer):
     environment: EnvironmentSpec
     generation: int
     collects_data: bool = False
+    image: ContainerImage | None = None
+    resources: ContainerResources | None = None
 
 
 class BuildSpec(Answer):
@@ -184,9 +245,13 @@ class BuildSpec(Answer):
 
 
 class DeploySpec(Answer):
-    """Spec of a `deploy` operation: the replica to run, without a name and node yet, and how often."""
+    """Spec of a `deploy` operation: the replica to run, without a name and node yet, and how often.
+
+    `base`: what its image starts from, for targets that run containers.
+    """
 
     replica: ReplicaSpec
+    base: BaseSpec | None = None
     num_replicas: int
     scoring_uri: str
     health_uri: str = Field(description="GET through the gateway; 200 means the route is live")
@@ -206,6 +271,7 @@ class PlaceReplicas(Request):
     epoch: int
     node: str
     image: Annotated[str, Field(max_length=200)] = Field(description="identity of the environment that was built")
+    built: ImageResult | None = Field(default=None, description="the image, for targets that run containers")
 
 
 class Activate(Request):

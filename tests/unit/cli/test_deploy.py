@@ -260,9 +260,24 @@ def test_deployment_configs_that_work(tmp_path, document, replicas):
     assert (config.compute_type, config.num_replicas) == ("process", replicas)
 
 
+@pytest.mark.parametrize("compute", ["docker", "aci", "ACI"])
+def test_containers_get_what_the_config_says_or_the_old_defaults(tmp_path, compute):
+    config = read_deployment(write(tmp_path, computeType=compute))
+    assert config.compute_type == "docker"
+    assert (config.resources.cpu, config.resources.memory_gb) == (0.1, 0.5)
+
+    said = {"cpu": 0.5, "memoryInGB": 1, "cpuLimit": 2, "memoryInGBLimit": 1.5}
+    config = read_deployment(write(tmp_path, computeType=compute, containerResourceRequirements=said))
+    assert (config.resources.most_cpu, config.resources.most_memory_bytes) == (2, 3 * 512 * 1024**2)
+
+
 @pytest.mark.parametrize(
     ("document", "message"),
     [
+        ({"computeType": "docker", "containerResourceRequirements": 1}, "must be an object"),
+        ({"computeType": "docker", "containerResourceRequirements": {"gpu": 1}}, "'gpu' is no key"),
+        ({"computeType": "docker", "containerResourceRequirements": {"cpu": "lots"}}, "cpu"),
+        ({"containerResourceRequirements": {"cpu": 1}}, "go with compute_type 'docker'"),
         ({"computeType": "aks"}, "'aks' does not work yet"),
         ({"computeType": "moon"}, "'moon' is unknown"),
         ({"computeType": "local", "port": 6789}, "'port' does not work yet"),

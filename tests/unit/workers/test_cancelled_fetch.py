@@ -72,7 +72,7 @@ def node(settings, plane: Plane, store: SlowStore) -> Node:
 def start_deploy(plane, settings, node, environment) -> threading.Thread:
     replica = replica_spec(plane, environment, name="")
     plane.deploy_spec = DeploySpec(replica=replica, num_replicas=1, scoring_uri="http://x/s", health_uri="http://x/")
-    work = {"deploy": partial(deploy, node=node)}
+    work = {"deploy": partial(deploy, node=node, settings=settings)}
     thread = threading.Thread(
         target=run_operation, args=("op-1",), kwargs={"settings": settings, "client": plane, "handlers": work}
     )

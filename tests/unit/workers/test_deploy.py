@@ -40,7 +40,9 @@ def gateway(plane: Plane) -> Iterator[str]:
 
 
 def run_deploy(plane, settings, node) -> None:
-    run_operation("op-1", settings=settings, client=plane, handlers={"deploy": partial(deploy, node=node)})
+    run_operation(
+        "op-1", settings=settings, client=plane, handlers={"deploy": partial(deploy, node=node, settings=settings)}
+    )
 
 
 def deploy_spec(plane, environment, gateway, **changes) -> DeploySpec:

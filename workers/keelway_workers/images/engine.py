@@ -14,14 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import docker
 import requests
 import urllib3
 from docker.errors import APIError, DockerException, ImageNotFound, NotFound
-from docker.types import CancellableStream
 from docker.utils import kwargs_from_env, parse_repository_tag
 
 from keelway.contracts.images import RegistryCredentials
+from keelway_workers.containers import StreamingApi, hardened
 from keelway_workers.failures import WorkFailed
 
 ANSWER_TIMEOUT_S = 120
@@ -63,41 +62,13 @@ class Ran:
     output: str
 
 
-class _Api(docker.APIClient):
-    """The SDK's client, which remembers what it streams, so that another thread can end it."""
-
-    def __init__(self, **settings: Any) -> None:
-        self.streams: list[requests.Response] = []
-        super().__init__(**settings)
-
-    def _stream_helper(self, response: requests.Response, decode: bool = False) -> Iterator[Any]:
-        self.streams.append(response)
-        return super()._stream_helper(response, decode=decode)  # type: ignore[misc]
-
-    def _stream_raw_result(self, response: requests.Response, *args: Any, **named: Any) -> Iterator[Any]:
-        self.streams.append(response)
-        return super()._stream_raw_result(response, *args, **named)  # type: ignore[misc]
-
-    def close_streams(self) -> None:
-        """Give back the connections of what was streamed, also when it was not heard to its end."""
-        for response in self.streams:
-            response.close()
-        self.streams.clear()
-
-    def cut(self) -> None:
-        """End everything that is being streamed: the engine takes a lost listener for a cancellation."""
-        for response in self.streams:
-            with contextlib.suppress(Exception):
-                CancellableStream(iter(()), response).close()
-
-
 class Engine:
     """One engine, for one piece of work: `check` raises when that is not wanted any more."""
 
     def __init__(self, check: Check) -> None:
         self._check = check
         try:
-            self._api = _Api(version="auto", timeout=ANSWER_TIMEOUT_S, **kwargs_from_env())
+            self._api = StreamingApi(version="auto", timeout=ANSWER_TIMEOUT_S, **kwargs_from_env())
         except (DockerException, requests.RequestException) as error:
             raise WorkFailed(
                 "engine-not-available",
@@ -226,12 +197,7 @@ class Engine:
                 network_disabled=True,
                 working_dir="/",
                 environment={"PYTHONDONTWRITEBYTECODE": "1"},
-                host_config=self._api.create_host_config(
-                    network_mode="none",
-                    cap_drop=["ALL"],
-                    security_opt=["no-new-privileges"],
-                    pids_limit=512,
-                ),
+                host_config=hardened(self._api, network_mode="none"),
             )["Id"]
             try:
                 return self._run(container, files, take)

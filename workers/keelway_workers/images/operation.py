@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
 
-from keelway.contracts.images import MAX_CONTEXT_BYTES, BaseSpec, KnownImage
+from keelway.contracts.images import MAX_CONTEXT_BYTES, BaseSpec, ImageResult, KnownImage
 from keelway.contracts.services import EnvironmentSpec
 from keelway.errors import NotFound
 from keelway_workers.failures import WorkFailed
 from keelway_workers.images.builder import BuiltImage, ImageBuilder, Plan
 from keelway_workers.images.engine import Engine
-from keelway_workers.images.store import load_image, store_image
+from keelway_workers.images.store import load_files, store_image
 from keelway_workers.node import Node
 from keelway_workers.operation import Attempt
 from keelway_workers.settings import WorkerSettings
@@ -19,7 +18,7 @@ from keelway_workers.settings import WorkerSettings
 
 def build_image(
     attempt: Attempt, node: Node, settings: WorkerSettings, spec: EnvironmentSpec, base: BaseSpec
-) -> dict[str, Any]:
+) -> ImageResult:
     """The image of an environment, with the engine's output in the operation's log."""
     with closing(Engine(attempt.check)) as engine:
         builder = ImageBuilder(engine, node.dir, settings, attempt)
@@ -37,7 +36,7 @@ def build_image(
             attempt.step("Pushing the image")
             pushed = push(attempt, engine, settings, plan.name, plan.name)
             result = result.model_copy(update={"pushed": pushed})
-        return result.model_dump(mode="json") | {"image": plan.identity}
+        return result
 
 
 def fetch_parts(attempt: Attempt, node: Node, spec: EnvironmentSpec, base: BaseSpec) -> None:
@@ -76,7 +75,7 @@ def _is_here(
             raise
         attempt.reporter.log(failed.message)
         return False
-    load_image(attempt, engine, node.dir, known.files)
+    load_files(engine, node.dir, known.files, attempt.check, attempt.reporter.log)
     return builder.find(plan) is not None
 
 

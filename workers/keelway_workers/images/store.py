@@ -11,7 +11,7 @@ from keelway.contracts.files import FileEntry
 from keelway.contracts.images import SBOM, Archive, ImageResult
 from keelway_workers.images.archive import pieces
 from keelway_workers.images.builder import BuiltImage
-from keelway_workers.images.engine import Engine
+from keelway_workers.images.engine import Check, Engine, Say
 from keelway_workers.images.oci import write_layout
 from keelway_workers.node_dir import NodeDir
 from keelway_workers.operation import Attempt
@@ -66,10 +66,9 @@ def store_image(attempt: Attempt, engine: Engine, node: NodeDir, built: BuiltIma
     )
 
 
-def load_image(attempt: Attempt, engine: Engine, node: NodeDir, files: Sequence[FileEntry]) -> None:
+def load_files(engine: Engine, node: NodeDir, files: Sequence[FileEntry], check: Check, say: Say) -> None:
     """Have the engine load an image whose files are in the node's cache of blobs."""
-    archive = {file.path: node.blob(file.sha256) for file in files}
-    engine.load(pieces(archive, attempt.check), attempt.reporter.log)
+    engine.load(pieces({file.path: node.blob(file.sha256) for file in files}, check), say)
 
 
 def archive_of(files: Mapping[str, Path], attempt: Attempt) -> Archive:

@@ -18,10 +18,15 @@ class Instance:
     url: str
     is_alive: bool
     exit_code: int | None = None
+    ending: str | None = None  # how it ended, where the target knows more than its exit code says
 
 
 class Target(Protocol):
     """Starts, looks at and stops replicas. Each method may be called twice and then does nothing new."""
+
+    def is_available(self) -> bool:
+        """Whether this node can run replicas of this kind."""
+        ...
 
     def tidy(self) -> None:
         """Before anything else: end what an earlier supervisor started and did not live to write down."""
@@ -45,6 +50,10 @@ class Target(Protocol):
 
     def logs(self, name: str, tail: int) -> list[str]:
         """The last lines it printed."""
+        ...
+
+    def close(self) -> None:
+        """Let go of connections; replicas go on running."""
         ...
 
     def stop(self, name: str, grace_s: float) -> None:

@@ -44,6 +44,10 @@ class ProcessTarget:
         self._exit_codes = ExitCodes()
         self._strays: set[Stray] = set()
 
+    def is_available(self) -> bool:
+        """Always: processes need nothing but the node."""
+        return True
+
     def prepare(self, spec: ReplicaSpec, subtree: Subtree) -> None:
         """Have the environment and the blobs on this node."""
         self._node.environments.ensure(spec.environment, subtree=subtree, say=_say_build)
@@ -115,6 +119,9 @@ class ProcessTarget:
         if ended:
             logger.warning("ended processes of replicas that do not run", processes=len(ended))
         self._strays = strays
+
+    def close(self) -> None:
+        """It has no connections."""
 
     def _find_strays(self) -> set[Stray]:
         node = str(self._node.dir.root)
