@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from typing import Any, Callable
 from urllib.parse import parse_qs
@@ -23,6 +24,7 @@ READ_ONLY = ("GET", "HEAD")
 ALLOWED_HEADERS = "Authorization, Content-Type, X-Request-Id, X-Ms-Client-Request-Id"
 EXPOSED_HEADERS = "x-request-id, x-ms-request-id, x-ms-run-function-failed, x-ms-run-fn-exec-ms"
 PREFLIGHT_S = 600
+NAME = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class Application:
@@ -33,6 +35,9 @@ class Application:
         self.metrics = metrics.Metrics()
         self._settings, self._pool, self._access = settings, pool, access
         self._own_documents = swagger.own_documents(settings)
+        # Who brings up a revision waits until callers reach it, and no other.
+        is_named = NAME.fullmatch(settings.revision) is not None
+        self._revision = f"x-keelway-revision: {settings.revision}\r\n".encode() if is_named else b""
         pool.on_batch = self.metrics.batches.observe
         self._routes: dict[str, tuple[tuple[str, ...], bool, Callable[[Request], Reply]]] = {
             "/": (READ_ONLY, False, self._ready),
@@ -126,7 +131,7 @@ class Application:
             return _loading()
         if not self._pool.is_ready:
             return refusal(503, "The service's worker ended and is started again", RETRY)
-        return Reply(200, b"Healthy", TEXT)
+        return Reply(200, b"Healthy", TEXT, self._revision)
 
     def _described(self, request: Request) -> Reply:
         if self._pool.about is None:

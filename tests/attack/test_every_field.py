@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from keelway import signing
 from keelway.contracts.files import FileEntry
 from tests.support import runs
-from tests.support.attempt import IMAGE, Attempt, image_result, package_result
+from tests.support.attempt import IMAGE, Attempt, image_result, observe, package_result, ready
 from tests.support.canary import Canary
 from tests.support.canary import canary as make_canary
 from tests.support.registry import manifest, node, register, service, sha256, snapshot
@@ -114,8 +114,27 @@ def bases(made: dict[str, str]) -> dict[tuple[str, str], list[dict[str, Any]]]:
                 },
                 "deployment_config": {"compute_type": "process", "num_replicas": 1, "collect_model_data": False},
                 **PEOPLE_SAY,
-            }
+            },
+            {
+                "name": "third-svc",
+                "models": ["ridge:1"],
+                "inference_config": {"entry_script": "score.py", "snapshot": made["digest"], "environment": "env:1"},
+                "deployment_config": {
+                    "compute_type": "docker",
+                    "container_resources": {"cpu": 0.1, "memory_gb": 0.5, "cpu_limit": 1, "memory_gb_limit": 1},
+                },
+            },
         ],
+        # What it runs already: no revision is brought up, and it stays ready for the next body.
+        ("PATCH", "/v1/workspaces/{workspace}/services/{name}"): [
+            {
+                "models": ["ridge:1"],
+                "inference_config": {"entry_script": "score.py", "snapshot": made["digest"], "environment": "env:1"},
+                "deployment_config": {"compute_type": "process", "num_replicas": 1, "collect_model_data": False},
+            },
+            PEOPLE_SAY,
+        ],
+        ("POST", "/v1/workspaces/{workspace}/services/{name}/rollback"): [{"revision": "r1"}],
         ("POST", "/v1/workspaces/{workspace}/packages"): [
             {
                 "models": ["ridge:1"], "kind": "dockerfile", "image_name": "team/ridge",
@@ -172,7 +191,12 @@ def made(api, logged_before) -> dict[str, str]:
     """A workspace with one of everything: what there is for each parameter of a path."""
     workspace = api.workspace()
     w = f"/v1/workspaces/{workspace}"
+    node(api, "fields-node")
     deployed = service(api, workspace)  # of ridge:1, with an environment and a snapshot
+    bring_up(api, deployed["operation"])
+    bring_up(api, service(api, workspace, name="back-svc", models=["ridge:1"])["operation"])
+    changed = {"deployment_config": {"num_replicas": 2}}
+    bring_up(api, api.admin.patch(f"{w}/services/back-svc", json=changed).json()["operation"])
     runs.run(api.admin, w, "train", id="search", primary_metric="auc", goal="maximize")
     child = runs.run(api.admin, w, "train", id="r1", parent="search", iteration=0)
     runs.report(api.admin, w, child, auc=0.5)
@@ -201,6 +225,15 @@ def made(api, logged_before) -> dict[str, str]:
     }
 
 
+def bring_up(api, operation: str) -> None:
+    """Play a worker and a node until a deployment has succeeded."""
+    attempt = Attempt(api, operation, node="fields-node")
+    replicas = attempt.place().json()["items"]
+    observe(api, "fields-node", *(ready(replica["name"]) for replica in replicas))
+    assert attempt.activate().status_code == 204
+    attempt.end()
+
+
 def packaged(api, w: str, inference_config: dict[str, Any]) -> str:
     """The id of a package that can be had."""
     inference = {name: inference_config[name] for name in ("entry_script", "snapshot", "environment")}
@@ -215,7 +248,7 @@ def signature() -> str:
 
 
 def name_in(path: str) -> str:
-    kinds = {"/environments/": "env", "/services/": "ridge-svc"}
+    kinds = {"/environments/": "env", "/rollback": "back-svc", "/services/": "ridge-svc"}
     return next((name for kind, name in kinds.items() if kind in path), "signed")
 
 

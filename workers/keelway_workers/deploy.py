@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 import urllib.error
@@ -17,11 +18,14 @@ from keelway_workers.layout import digests
 from keelway_workers.node import Node
 from keelway_workers.operation import Attempt
 from keelway_workers.placement import count, watch
+from keelway_workers.probe import score
 from keelway_workers.settings import WorkerSettings
 
 OPEN_WITHIN_S = 30.0
 PROBE_PAUSE_S = 0.05
 PROBE_TIMEOUT_S = 2.0
+WARM_UP_TIMEOUT_S = 60.0
+REVISION = "x-keelway-revision"  # what the runtime says with its health
 TRACEBACK = "Traceback (most recent call last):"
 SCRIPT_FAILED = '"event":"script failed"'
 NOT_YET_LOADING = {ReplicaState.PENDING, ReplicaState.STOPPED}
@@ -40,14 +44,15 @@ def deploy(attempt: Attempt, node: Node, settings: WorkerSettings) -> dict[str, 
     attempt.patiently(lambda: node.cache.fetch(digests(spec.replica), check=attempt.check))
     attempt.step(f"Starting {count(spec.num_replicas)}")
     place = PlaceReplicas(epoch=attempt.epoch, node=node.name, image=identity, built=image)
-    _run_replicas(attempt, place, wanted=spec.num_replicas)
+    replicas = _run_replicas(attempt, place, wanted=spec.num_replicas)
+    _warm_up(attempt, replicas, spec.warm_up)
     attempt.step("Opening the scoring address")
     attempt.patiently(lambda: attempt.client.operations.activate(attempt.id, attempt.epoch))
-    _await_route(attempt, spec.health_uri)
+    _await_route(attempt, spec.health_uri, spec.replica.revision)
     return {"image": identity, "scoring_uri": spec.scoring_uri}
 
 
-def _run_replicas(attempt: Attempt, place: PlaceReplicas, *, wanted: int) -> None:
+def _run_replicas(attempt: Attempt, place: PlaceReplicas, *, wanted: int) -> list[Replica]:
     """Place the replicas and wait until each is ready; WorkFailed as soon as one has failed."""
     placed = attempt.patiently(lambda: attempt.client.operations.place(attempt.id, place))
     is_loading = False
@@ -63,7 +68,8 @@ def _run_replicas(attempt: Attempt, place: PlaceReplicas, *, wanted: int) -> Non
             is_loading = True
             attempt.step("Loading the model")
         if all(replica.state is ReplicaState.READY for replica in replicas):
-            return
+            return replicas
+    raise AssertionError("watching ends with the attempt, by WorkStopped")
 
 
 def _tell(attempt: Attempt, replicas: list[Replica], told: dict[str, str]) -> None:
@@ -116,13 +122,38 @@ def cut_traceback(lines: list[str]) -> str | None:
     return "\n".join(traceback)
 
 
-def _await_route(attempt: Attempt, health_uri: str) -> None:
-    """Wait until the gateway leads to a replica that says it is healthy."""
+def _warm_up(attempt: Attempt, replicas: list[Replica], bodies: list[Any]) -> None:
+    """Have each replica answer these, so that it is known to score, and its first caller need not wait."""
+    if not bodies:
+        return
+    attempt.step("Warming up")
+    for replica in replicas:
+        for body in bodies:
+            _ask(attempt, replica, json.dumps(body).encode())
+
+
+def _ask(attempt: Attempt, replica: Replica, body: bytes) -> None:
+    attempt.check()
+    try:
+        status, said = score(replica.url or "", body, WARM_UP_TIMEOUT_S)
+    except (OSError, http.client.HTTPException) as error:
+        status, said = None, str(error) or type(error).__name__
+    if status != http.client.OK:
+        raise WorkFailed(
+            "warm-up-failed",
+            f"replica {replica.name} does not answer its model's sample input: {status or 'no answer'}, {said}",
+            details={"replica": replica.name, "status": status, "answer": said},
+            log_tail=replica.log_tail,
+        )
+
+
+def _await_route(attempt: Attempt, health_uri: str, revision: str) -> None:
+    """Wait until the gateway leads to a replica of this revision that says it is healthy, and to no other any more."""
     ends_at = time.monotonic() + OPEN_WITHIN_S
     seen = "no answer"
     while time.monotonic() < ends_at:
         seen = _probe(health_uri)
-        if seen == "200":
+        if seen == f"200 {revision}":
             return
         attempt.pause(PROBE_PAUSE_S)
     raise WorkFailed(
@@ -139,7 +170,7 @@ _opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 def _probe(uri: str) -> str:
     try:
         with _opener.open(uri, timeout=PROBE_TIMEOUT_S) as answer:
-            return str(answer.status)
+            return f"{answer.status} {answer.headers.get(REVISION, '')}".strip()
     except urllib.error.HTTPError as error:
         with error:
             return str(error.code)

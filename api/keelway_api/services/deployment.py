@@ -28,11 +28,12 @@ from keelway_api.environments import service as environments
 from keelway_api.errors import WrongState
 from keelway_api.images import service as images
 from keelway_api.manifests import service as manifests
+from keelway_api.models import service as models
 from keelway_api.nodes import service as nodes
 from keelway_api.operations import kinds
 from keelway_api.operations import service as operations
 from keelway_api.operations.tables import OperationTable
-from keelway_api.services import queries, service
+from keelway_api.services import queries, revisions, service
 from keelway_api.services.tables import ReplicaTable, RevisionTable, ServiceTable
 from keelway_api.settings import ApiSettings
 from keelway_api.snapshots.tables import SnapshotTable
@@ -45,7 +46,7 @@ async def replica_spec(session: AsyncSession, revision: RevisionTable, *, name: 
     owner = await session.get_one(ServiceTable, revision.service_id)
     scope = await workspaces.own_scope(session, owner.workspace_id)
     snapshot = await session.get_one(SnapshotTable, revision.snapshot_id)
-    config = DeploymentConfig(**owner.deployment_config)
+    config = DeploymentConfig(**revision.deployment_config)
     is_contained = config.resources is not None
     environment = environments.image_spec_of if is_contained else environments.spec_of
     return ReplicaSpec(
@@ -53,7 +54,7 @@ async def replica_spec(session: AsyncSession, revision: RevisionTable, *, name: 
         workspace=scope.workspace,
         service=owner.name,
         revision=revision.name,
-        target=owner.target,
+        target=config.compute_type,
         entry_script=revision.inference_config["entry_script"],
         snapshot_digest=snapshot.digest,
         snapshot_files=await manifests.files_of(session, snapshot.manifest_id),
@@ -121,9 +122,8 @@ async def activate(session: AsyncSession, operation_id: UUID, body: Activate) ->
     operation = await operations.require_attempt(session, operation_id, body.epoch)
     _require_under_way(operation)
     owner, revision = await _locked(session, operation)
-    for other in await queries.revisions_of(session, owner.id):
-        other.traffic = 100 if other.id == revision.id else 0
-    await session.flush()
+    if revision.traffic == 0:
+        await revisions.serve(session, owner, revision)
     await ring(session, "gateway")
 
 
@@ -172,7 +172,17 @@ class Deployments:
             num_replicas=revision.num_replicas,
             scoring_uri=f"{self._settings.gateway_base}{address}/score",
             health_uri=f"{self._settings.gateway_check_base}{address}/",
+            warm_up=await self._warm_up(session, revision),
         ).model_dump(mode="json")
+
+    @staticmethod
+    async def _warm_up(session: AsyncSession, revision: RevisionTable) -> list[Any]:
+        """The sample input of its model. Several models with one each: which the script takes is not known."""
+        owner = await session.get_one(ServiceTable, revision.service_id)
+        scope = await workspaces.own_scope(session, owner.workspace_id)
+        rows = [await models.find_version(session, scope, reference) for reference in revision.models]
+        samples = [row[0].sample_input for row in rows if row[0].sample_input is not None]
+        return samples if len(samples) == 1 else []
 
     async def _delete_spec(self, session: AsyncSession, operation: OperationTable) -> dict[str, Any]:
         owner = await session.get_one(ServiceTable, UUID(operation.spec["service_id"]))
@@ -191,17 +201,28 @@ class Deployments:
         if owner is None:
             return
         if operation.state == OperationState.SUCCEEDED and not owner.is_deleting:
-            owner.observed_generation, owner.failure = owner.generation, ""
+            await self._settle(session, owner, operation)
         else:
             await self._give_up(session, owner, operation)
         await service.refresh(session, owner, self._settings)
 
+    async def _settle(self, session: AsyncSession, owner: ServiceTable, operation: OperationTable) -> None:
+        """The gateway leads to the new revision: those before it have nothing to do any more."""
+        owner.observed_generation, owner.failure = owner.generation, ""
+        new = UUID(operation.spec["revision_id"])
+        old = [one for one in await queries.replicas_of(session, owner.id) if one.revision_id != new]
+        await service.unwant(session, old)
+        await revisions.note_uses(session, owner)
+        await service.tell_of_change(session, owner, back_to=operation.spec.get("back_to"))
+
     async def _give_up(self, session: AsyncSession, owner: ServiceTable, operation: OperationTable) -> None:
-        """A deployment that did not succeed leaves nothing running and takes no traffic."""
+        """A deployment that did not succeed leaves nothing running; what served before takes all traffic again."""
         owner.failure = _failure(operation)
         revision = await session.get_one(RevisionTable, UUID(operation.spec["revision_id"]))
-        revision.traffic = 0
+        if not owner.is_deleting:
+            await revisions.give_back(session, owner, revision)
         await service.unwant(session, await queries.wanted_replicas(session, revision.id))
+        await revisions.note_uses(session, owner)
         await ring(session, "gateway")
 
     async def _delete_ended(self, session: AsyncSession, operation: OperationTable) -> None:

@@ -11,7 +11,7 @@ from fastapi.responses import PlainTextResponse, Response
 from keelway.contracts.base import SERVICE_NAME, Page
 from keelway.contracts.collected import IDENTIFIER, CollectedDeletion, CollectedFile
 from keelway.contracts.operations import Operation
-from keelway.contracts.services import Revision, Service, ServiceCreate
+from keelway.contracts.services import Revision, Rollback, Service, ServiceCreate, ServiceUpdate
 from keelway_api import sse
 from keelway_api.auth.dependencies import Deployer, Reader
 from keelway_api.blobs.answers import file_response
@@ -20,7 +20,7 @@ from keelway_api.idempotency import Once
 from keelway_api.pagination import Paging
 from keelway_api.preconditions import Precondition
 from keelway_api.query import NameFilter
-from keelway_api.services import collected, logs, queries, service
+from keelway_api.services import collected, logs, queries, service, updates
 
 router = APIRouter(prefix="/workspaces/{workspace}/services", tags=["services"])
 Name = Annotated[str, Path(pattern=SERVICE_NAME, min_length=3, max_length=32)]
@@ -64,6 +64,49 @@ async def show_service(name: Name, scope: Reader, session: Session, request: Req
 async def list_revisions(name: Name, scope: Reader, session: Session, request: Request) -> Page[Revision]:
     """Its revisions, newest first."""
     return Page(items=(await service.get(session, scope, name, request.app.state.settings)).revisions)
+
+
+@router.patch("/{name}", response_model=Service, responses={202: {"model": Service}})
+async def update_service(
+    name: Name,
+    body: ServiceUpdate,
+    scope: Deployer,
+    session: Session,
+    request: Request,
+    response: Response,
+    precondition: Precondition,
+) -> Service:
+    """Change a service; If-Match is honoured.
+
+    202 and a Location where that brings up a new revision: the old one serves until the new one answers, and goes on
+    when it does not.
+    """
+    changed, operation = await updates.update(session, scope, name, body, request.app.state.settings, precondition)
+    response.headers["ETag"] = changed.etag
+    if operation is not None:
+        response.status_code = 202
+        response.headers["Location"] = f"/v1/operations/{operation.id}"
+    return changed
+
+
+@router.post("/{name}/rollback", status_code=202, response_model=Service)
+async def rollback_service(
+    name: Name,
+    body: Rollback,
+    scope: Deployer,
+    session: Session,
+    request: Request,
+    once: Once,
+    precondition: Precondition,
+) -> Response:
+    """Have it run what an earlier revision ran, as a new revision. Location names the operation to follow."""
+    settings = request.app.state.settings
+    return await once.answer(
+        session,
+        202,
+        lambda: updates.rollback(session, scope, name, body, settings, precondition),
+        headers=lambda made: {"Location": f"/v1/operations/{made.operation}"},
+    )
 
 
 @router.delete("/{name}", status_code=202)

@@ -23,15 +23,14 @@ from keelway.contracts.services import (
 from keelway_api import events, inference
 from keelway_api.auth.dependencies import Scope
 from keelway_api.bell import ring
-from keelway_api.environments import service as environments
 from keelway_api.environments.tables import EnvironmentTable, EnvironmentVersionTable
-from keelway_api.errors import AlreadyExists, InvalidRequest, NeedsImage, NotFound
+from keelway_api.errors import AlreadyExists, NotFound
 from keelway_api.models import service as models
 from keelway_api.nodes import service as nodes
 from keelway_api.operations import service as operations
 from keelway_api.operations.tables import OperationTable
 from keelway_api.preconditions import IfMatch
-from keelway_api.services import queries, state
+from keelway_api.services import queries, revisions, state
 from keelway_api.services.tables import ReplicaTable, RevisionTable, ServiceTable
 from keelway_api.settings import ApiSettings
 
@@ -43,50 +42,11 @@ async def create(session: AsyncSession, scope: Scope, body: ServiceCreate, setti
     not there.
     """
     used = await inference.resolve(session, scope, body.models, body.inference_config)
-    _require_runnable(used, body)
+    revisions.require_runnable(used, body.deployment_config)
     service = await _insert(session, scope, body)
-    revision = RevisionTable(
-        service_id=service.id,
-        number=1,
-        models=used.models,
-        inference_config=used.exact_config,
-        environment_version_id=used.environment[0].id,
-        snapshot_id=used.snapshot.id,
-        num_replicas=body.deployment_config.num_replicas,
-    )
-    session.add(revision)
-    await session.flush()
-    await used.note_use(session, _subject(service))
-    operation = await operations.submit(
-        session,
-        scope,
-        OperationKind.DEPLOY,
-        subject=_subject(service),
-        spec={
-            "service_id": str(service.id),
-            "revision_id": str(revision.id),
-            "environment_version_id": str(revision.environment_version_id),
-        },
-        deadline_s=settings.operation_deadline_s,
-    )
-    service.operation_id = operation.id
-    await session.flush()
-    await _emit(session, service, "service.created", models=revision.models)
+    await revisions.deploy(session, scope, service, used, body.deployment_config, settings)
+    await _emit(session, service, "service.created", models=used.models)
     return await contract(session, service, scope.workspace, settings)
-
-
-def _require_runnable(used: inference.Inference, body: ServiceCreate) -> None:
-    """Raises NeedsImage, InvalidRequest for what the target cannot run."""
-    target = f"target {body.deployment_config.compute_type}"
-    has_steps = bool(body.inference_config.extra_docker_file_steps)
-    if body.deployment_config.compute_type == "docker":
-        if has_steps:  # its image would be the service's alone: a replica runs in its environment's
-            field = "body.inference_config.extra_docker_file_steps"
-            raise InvalidRequest(field, "are for packages; a service takes an environment with a Dockerfile of its own")
-        return
-    environments.require_buildable(used.environment, target)
-    if has_steps:
-        raise NeedsImage(used.exact_config["environment"], target, "comes with extra_docker_file_steps")
 
 
 async def users_of_image(session: AsyncSession, scope: Scope, identity: str) -> list[str]:
@@ -104,7 +64,6 @@ async def _insert(session: AsyncSession, scope: Scope, body: ServiceCreate) -> S
             state=ServiceState.TRANSITIONING,
             reason="waiting for a worker",
             target=body.deployment_config.compute_type,
-            deployment_config=body.deployment_config.model_dump(),
             description=body.description,
             tags=body.tags,
             properties=body.properties,
@@ -146,13 +105,13 @@ async def delete(
     """
     found = await queries.service_named(session, scope.workspace_id, name)
     # Operations before their service, in the order in which reports lock them: else one of both would be turned away.
-    under_way = await operations.open_on(session, scope.workspace_id, _subject(found))
+    under_way = await operations.open_on(session, scope.workspace_id, found.subject)
     service = await queries.service_locked(session, found.id)
     if service is None:
         raise NotFound("service", name)
     if deletion := await _deletion(session, service):
         return await operations.contract(session, deletion)
-    precondition.check(_etag(service))
+    precondition.check(etag(service))
     for operation in under_way:
         await operations.request_cancel(session, operation)
     service.is_deleting, service.failure = True, ""
@@ -163,7 +122,7 @@ async def delete(
         session,
         scope,
         OperationKind.DELETE,
-        subject=_subject(service),
+        subject=service.subject,
         spec={"service_id": str(service.id)},
         deadline_s=settings.operation_deadline_s,
     )
@@ -191,7 +150,7 @@ async def remove_if_gone(session: AsyncSession, service: ServiceTable) -> bool:
 
 async def remove(session: AsyncSession, service: ServiceTable) -> None:
     """Nothing of it runs any more: the rows go, the name is free."""
-    await models.drop_uses(session, service.workspace_id, _subject(service))
+    await models.drop_uses(session, service.workspace_id, service.subject)
     await _emit(session, service, "service.deleted")
     await session.execute(delete_rows(ServiceTable).where(ServiceTable.id == service.id))
 
@@ -208,8 +167,7 @@ async def unwant(session: AsyncSession, replicas: Sequence[ReplicaTable]) -> Non
 
 async def refresh(session: AsyncSession, service: ServiceTable, settings: ApiSettings) -> None:
     """Judge the state of a locked service anew and keep it."""
-    revisions = [one for one in await queries.revisions_of(session, service.id) if one.traffic > 0]
-    serving = {revision.id for revision in revisions}
+    serving = {one.id: one for one in await queries.revisions_of(session, service.id) if one.traffic > 0}
     replicas = [one for one in await queries.replicas_of(session, service.id) if one.revision_id in serving]
     silent = {name: await nodes.silent_s(session, name) for name in sorted({one.node for one in replicas})}
     before = service.state
@@ -218,8 +176,8 @@ async def refresh(session: AsyncSession, service: ServiceTable, settings: ApiSet
             is_deleting=service.is_deleting,
             step=await _step(session, service),
             failure=service.failure,
-            has_traffic=bool(revisions),
-            wanted=sum(revision.num_replicas for revision in revisions),
+            has_traffic=bool(serving),
+            wanted=sum(revision.num_replicas for revision in serving.values()),
             replicas=[(ReplicaState(one.state), one.reason) for one in replicas if one.is_wanted],
             away_nodes=[name for name, silent_s in silent.items() if silent_s > settings.node_away_s],
         )
@@ -242,8 +200,9 @@ async def _step(session: AsyncSession, service: ServiceTable) -> str | None:
 
 async def contract(session: AsyncSession, row: ServiceTable, workspace: str, settings: ApiSettings) -> Service:
     """A service as it goes over the wire."""
-    revisions = await queries.revisions_of(session, row.id)
-    names = {revision.id: revision.name for revision in revisions}
+    known = await queries.revisions_of(session, row.id)
+    names = {revision.id: revision.name for revision in known}
+    shown = revisions.shown(known)
     replicas = await queries.replicas_of(session, row.id)
     address = f"{settings.gateway_base}/{workspace}/{row.name}"
     return Service(
@@ -256,21 +215,22 @@ async def contract(session: AsyncSession, row: ServiceTable, workspace: str, set
         swagger_uri=f"{address}/swagger.json",
         generation=row.generation,
         observed_generation=row.observed_generation,
-        revisions=[await _revision(session, revision) for revision in revisions],
+        revisions=[await _revision(session, revision) for revision in known],
         replicas=[replica_contract(replica, names[replica.revision_id]) for replica in replicas],
-        deployment_config=DeploymentConfig(**row.deployment_config),
-        inference_config=InferenceConfig(**revisions[0].inference_config),
+        deployment_config=DeploymentConfig(**shown.deployment_config),
+        inference_config=InferenceConfig(**shown.inference_config),
         description=row.description,
         tags=row.tags,
         properties=row.properties,
         operation=str(row.operation_id) if row.operation_id else None,
         created_at=row.created_at,
         created_by=row.created_by,
-        etag=_etag(row),
+        etag=etag(row),
     )
 
 
-def _etag(service: ServiceTable) -> str:
+def etag(service: ServiceTable) -> str:
+    """What tells this state of a service from others."""
     return f'"{service.row_version}"'
 
 
@@ -283,8 +243,11 @@ async def _revision(session: AsyncSession, row: RevisionTable) -> Revision:
         environment=f"{environment.name}:{version.version}",
         image=row.image,
         inference_config=InferenceConfig(**row.inference_config),
+        deployment_config=DeploymentConfig(**row.deployment_config),
         traffic=row.traffic,
+        served_at=row.served_at,
         created_at=row.created_at,
+        created_by=row.created_by,
     )
 
 
@@ -304,9 +267,13 @@ def replica_contract(row: ReplicaTable, revision: str) -> Replica:
     )
 
 
+async def tell_of_change(session: AsyncSession, service: ServiceTable, *, back_to: str | None) -> None:
+    """Say that an update or a rollback is done; a first deployment is told by the service's state."""
+    if back_to is not None:
+        await _emit(session, service, "service.rolled_back", to=back_to)
+    elif service.generation > 1:
+        await _emit(session, service, "service.updated", generation=service.generation)
+
+
 async def _emit(session: AsyncSession, service: ServiceTable, name: str, **payload: object) -> None:
-    await events.emit(session, name, workspace_id=service.workspace_id, subject=_subject(service), **payload)
-
-
-def _subject(service: ServiceTable) -> str:
-    return f"services/{service.name}"
+    await events.emit(session, name, workspace_id=service.workspace_id, subject=service.subject, **payload)

@@ -37,11 +37,12 @@ def judge(seen: Seen) -> tuple[ServiceState, str]:
 
 def _serving(seen: Seen) -> tuple[ServiceState, str]:
     ready = sum(state == ReplicaState.READY for state, _ in seen.replicas)
+    last = f"its last update failed: {seen.failure}" if seen.failure else ""
     if ready == 0:
         return ServiceState.UNHEALTHY, _why(seen.replicas)
     if ready < seen.wanted:
         return ServiceState.HEALTHY, f"{ready} of {seen.wanted} replicas ready: {_why(seen.replicas)}"
-    return ServiceState.HEALTHY, seen.step or ""
+    return ServiceState.HEALTHY, seen.step or last
 
 
 def _why(replicas: Sequence[tuple[ReplicaState, str]]) -> str:

@@ -28,7 +28,6 @@ class ServiceTable(Base):
     failure: Mapped[str] = mapped_column(default="")
     generation: Mapped[int] = mapped_column(default=1)
     observed_generation: Mapped[int] = mapped_column(default=0)
-    deployment_config: Mapped[dict[str, Any]]
     description: Mapped[str]
     tags: Mapped[dict[str, Any]]
     properties: Mapped[dict[str, Any]]
@@ -39,9 +38,14 @@ class ServiceTable(Base):
 
     __mapper_args__ = {"version_id_col": row_version}  # noqa: RUF012
 
+    @property
+    def subject(self) -> str:
+        """What operations, events and uses of models call it."""
+        return f"services/{self.name}"
+
 
 class RevisionTable(Base):
-    """One immutable configuration. `traffic` is the percent of requests it gets."""
+    """One immutable configuration. `traffic` is the percent of requests it gets, `served_at` when it last began to."""
 
     __tablename__ = "revisions"
     __table_args__ = (UniqueConstraint("service_id", "number"),)
@@ -51,13 +55,16 @@ class RevisionTable(Base):
     number: Mapped[int]
     models: Mapped[list[Any]]
     inference_config: Mapped[dict[str, Any]]
+    deployment_config: Mapped[dict[str, Any]]
     environment_version_id: Mapped[UUID] = mapped_column(ForeignKey("environment_versions.id"))
     snapshot_id: Mapped[UUID] = mapped_column(ForeignKey("snapshots.id"))
     num_replicas: Mapped[int]
     image: Mapped[str | None]
     image_id: Mapped[UUID | None] = mapped_column(ForeignKey("images.id"))
     traffic: Mapped[int] = mapped_column(default=0)
+    served_at: Mapped[datetime | None]
     created_at: Mapped[Created]
+    created_by: Mapped[str]
 
     @property
     def name(self) -> str:

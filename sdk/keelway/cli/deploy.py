@@ -37,6 +37,7 @@ def deploy(
     ] = None,
     environment: Annotated[str | None, typer.Option("-e", "--environment-name", help="A registered one.")] = None,
     environment_version: Annotated[str | None, typer.Option("--ev", "--environment-version")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Update a service of that name.")] = False,
     no_wait: Annotated[bool, typer.Option("--no-wait", help="Only start it.")] = False,
 ) -> None:
     """Deploy models behind an entry script, and wait until the service answers."""
@@ -48,7 +49,7 @@ def deploy(
         name = service_name(model[0].partition(":")[0])
         output.note(f"service name: {name}")
     with connect() as client, Steps() as steps:
-        handle = _start(client, steps, name=name, models=model, source=source, target=target)
+        handle = _start(client, steps, name=name, models=model, source=source, target=target, overwrite=overwrite)
         service = handle.service if no_wait else handle.wait(progress=steps)
     emit(service, _text(service, no_wait=no_wait))
 
@@ -70,6 +71,7 @@ def _start(
     models: list[str],
     source: InferenceSource,
     target: DeploymentConfig,
+    overwrite: bool,
 ) -> ServiceHandle:
     from keelway.resources.inference import (  # noqa: PLC0415  (slow to import)
         inference_config,
@@ -78,7 +80,7 @@ def _start(
     )
 
     with steps.step("names and models"):  # first: a wrong name must not leave an environment behind
-        client.services.check_name(name)
+        exists = client.services.check_name(name, may_exist=overwrite)
         found = [client.models.get(model) for model in models]
     with steps.step("snapshot of the source directory"):
         snapshot = upload_source(client, source)
@@ -86,6 +88,8 @@ def _start(
         environment = make_environment(client, name, source)
     with steps.step("request"):
         inference = inference_config(source, snapshot=snapshot, environment=environment)
+        if exists:
+            return client.services.update(name, models=found, inference=inference, deployment=target)
         return client.services.deploy(name, found, inference, target)
 
 

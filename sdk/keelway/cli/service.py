@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from keelway.cli import output
-from keelway.cli.command import NameArgument, NameOption, Yes, as_json, command, confirm, connect, emit, one_of
+from keelway.cli.command import NameArgument, NameOption, Yes, as_json, command, confirm, connect, emit, one_of, pairs
 from keelway.cli.progress import Steps
 from keelway.errors import InvalidInput, ScoringError, Unreachable, raise_unless_succeeded
 
 if TYPE_CHECKING:
-    from keelway.contracts.services import Service
+    from keelway.contracts.services import Revision, Service
 
 app = typer.Typer(name="service", help="Web services: what runs, what it says.", no_args_is_help=True)
 
@@ -81,6 +81,66 @@ def logs(
             print(piece, end="", flush=True)
 
 
+@command(app, "update")
+def update(
+    *,
+    argument: NameArgument = None,
+    name: NameOption = None,
+    model: Annotated[
+        list[str] | None, typer.Option("-m", "--model", metavar="NAME:VERSION", help="All, not only new ones.")
+    ] = None,
+    inference: Annotated[Path | None, typer.Option("--ic", "--inference-config-file")] = None,
+    deployment: Annotated[Path | None, typer.Option("--dc", "--deploy-config-file")] = None,
+    environment: Annotated[str | None, typer.Option("-e", "--environment-name", help="A registered one.")] = None,
+    environment_version: Annotated[str | None, typer.Option("--ev", "--environment-version")] = None,
+    description: Annotated[str | None, typer.Option("--description")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", metavar="K=V", help="Set this tag.")] = None,
+    remove_tag: Annotated[list[str] | None, typer.Option("--remove-tag", metavar="K")] = None,
+    property_: Annotated[list[str] | None, typer.Option("--property", metavar="K=V", help="Add, never change.")] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Only start it.")] = False,
+) -> None:
+    """Change a service; what is not named stays. It goes on serving as it is until the new revision answers."""
+    from keelway.cli.configs import read_deployment, read_inference  # noqa: PLC0415  (slow to import)
+    from keelway.cli.deploy import reference  # noqa: PLC0415
+
+    service, chosen = one_of(argument, name), reference(environment, environment_version)
+    if chosen is not None and inference is None:
+        raise typer.BadParameter("-e goes with --ic")
+    tags, added = pairs(tag, option="--tag"), pairs(property_, option="--property")
+    with connect() as client, Steps() as steps:
+        seen = client.services.get(service)
+        given: dict[str, Any] = {
+            "models": model or None,
+            "inference": read_inference(inference, environment=chosen) if inference else None,
+            "deployment": read_deployment(deployment) if deployment else None,
+            "description": description,
+            "tags": {k: v for k, v in {**seen.tags, **tags}.items() if k not in (remove_tag or ())}
+            if tag or remove_tag
+            else None,
+            "properties": added or None,
+        }
+        given = {key: value for key, value in given.items() if value is not None}
+        if not given:
+            raise typer.BadParameter("say what should change: -m, --ic, --dc, --description, --tag or --property")
+        handle = client.services.update(service, etag=seen.etag, **given)
+        changed = handle.service if no_wait else handle.wait(progress=steps)
+    emit(changed, _changed(changed, handle.operation_id, no_wait=no_wait))
+
+
+@command(app, "rollback")
+def rollback(
+    argument: NameArgument = None,
+    name: NameOption = None,
+    to: Annotated[str | None, typer.Option("--to", metavar="REVISION", help="Another than the one before.")] = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Only start it.")] = False,
+) -> None:
+    """Have a service run once more what it ran before, as a new revision."""
+    with connect() as client, Steps() as steps:
+        handle = client.services.rollback(one_of(argument, name), to)
+        changed = handle.service if no_wait else handle.wait(progress=steps)
+    emit(changed, _changed(changed, handle.operation_id, no_wait=no_wait))
+
+
 @command(app, "delete")
 def delete(
     argument: NameArgument = None,
@@ -116,6 +176,19 @@ def _payload(text: str) -> str | bytes:
     return content.decode()
 
 
+def _changed(service: Service, operation: str | None, *, no_wait: bool) -> str:
+    if operation is None:
+        return f"service {service.name}: nothing of what runs is another"
+    if no_wait:
+        return f"changing {service.name}: `keelway operation watch {operation}` shows how far it is"
+    serving = next((each.name for each in service.revisions if each.traffic), "no revision")
+    return f"service {service.name} is {service.state}, {serving} serves"
+
+
+def _since(revision: Revision) -> str:
+    return output.when(revision.served_at) if revision.served_at else "never"
+
+
 def _details(found: Service) -> str:
     head = output.fields(
         name=found.name,
@@ -130,10 +203,13 @@ def _details(found: Service) -> str:
         operation=found.operation,
         created=f"{output.when(found.created_at)} by {found.created_by}",
     )
-    revisions = [[r.name, f"{r.traffic}%", ", ".join(r.models), r.environment] for r in found.revisions]
+    revisions = [
+        [one.name, f"{one.traffic}%", ", ".join(one.models), one.environment, _since(one), one.created_by]
+        for one in found.revisions
+    ]
     replicas = [[r.name, r.revision, r.node, r.state, r.restarts, r.reason] for r in found.replicas]
     tables = [
-        output.columns(["revision", "traffic", "models", "environment"], revisions),
+        output.columns(["revision", "traffic", "models", "environment", "served from", "by"], revisions),
         output.columns(["replica", "revision", "node", "state", "restarts", "reason"], replicas),
     ]
     return "\n\n".join([head, *tables])

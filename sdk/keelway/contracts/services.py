@@ -119,6 +119,30 @@ class ServiceCreate(Request):
     properties: Tags = Field(default_factory=dict)
 
 
+class ServiceUpdate(Request):
+    """What should change of a service; what is left out stays. Models, configs and their like make a new revision."""
+
+    models: Annotated[list[ModelRef], Field(max_length=1000)] | None = None
+    inference_config: InferenceConfig | None = None
+    deployment_config: DeploymentConfig | None = None
+    description: Description | None = None
+    tags: Tags | None = Field(default=None, description="all of them, in place of those before")
+    properties: Tags | None = Field(default=None, description="more of them: one that is there stays as it is")
+
+    @property
+    def changes_what_runs(self) -> bool:
+        """Whether it needs a new revision."""
+        return not (self.models is None and self.inference_config is None and self.deployment_config is None)
+
+
+class Rollback(Request):
+    """Which revision to run once more."""
+
+    revision: Annotated[str, StringConstraints(pattern=r"^r[1-9]\d{0,8}$")] | None = Field(
+        default=None, description="as `revisions` names it; without it the one that served before"
+    )
+
+
 class Replica(Answer):
     """One running server of a revision, as its node last saw it."""
 
@@ -142,8 +166,11 @@ class Revision(Answer):
     environment: str
     image: str | None = Field(default=None, description="identity of the built environment it runs in")
     inference_config: InferenceConfig
+    deployment_config: DeploymentConfig
     traffic: int = Field(description="percent of requests")
+    served_at: datetime | None = Field(default=None, description="when it last began to take traffic")
     created_at: datetime
+    created_by: str
 
 
 class ServiceAuth(Answer):
@@ -254,7 +281,8 @@ class DeploySpec(Answer):
     base: BaseSpec | None = None
     num_replicas: int
     scoring_uri: str
-    health_uri: str = Field(description="GET through the gateway; 200 means the route is live")
+    health_uri: str = Field(description="GET through the gateway; 200 of this revision means that the route is live")
+    warm_up: list[Any] = Field(default_factory=list, description="bodies that each replica must answer first")
 
 
 class DeleteSpec(Answer):

@@ -18,7 +18,14 @@ from keelway.contracts.files import checked_path
 from keelway.contracts.models import ModelVersion
 from keelway.contracts.operations import Operation
 from keelway.contracts.problems import PROBLEMS
-from keelway.contracts.services import DeploymentConfig, InferenceConfig, Service, ServiceCreate
+from keelway.contracts.services import (
+    DeploymentConfig,
+    InferenceConfig,
+    Rollback,
+    Service,
+    ServiceCreate,
+    ServiceUpdate,
+)
 from keelway.downloads import Wanted, download_files
 from keelway.errors import (
     AlreadyExists,
@@ -57,19 +64,32 @@ class Services(Resource):
         description: str = "",
         tags: dict[str, str] | None = None,
         properties: dict[str, str] | None = None,
+        overwrite: bool = False,
     ) -> ServiceHandle:
         """Bring up a service. From an InferenceSource a snapshot and the environment `<name>-env` are made first.
 
-        InvalidInput or AlreadyExists when the name cannot be had; nothing has been made then.
+        With `overwrite` a service of that name is updated: it goes on serving until this one answers. InvalidInput or
+        AlreadyExists when the name cannot be had; nothing has been made then.
         """
         if isinstance(inference, InferenceSource):
             inference.check()
-            self.check_name(name)
+        exists = self.check_name(name, may_exist=overwrite)
+        if exists:
+            return self.update(
+                name,
+                models=models,
+                inference=inference,
+                deployment=deployment or DeploymentConfig(),
+                description=description or None,
+                tags=tags,
+                properties=properties,
+            )
+        if isinstance(inference, InferenceSource):
             inference = make_config(self._client, name, inference)
         body = checked(
             ServiceCreate,
             name=name,
-            models=[model.id if isinstance(model, ModelVersion) else reference(model) for model in models],
+            models=_references(models),
             inference_config=inference,
             deployment_config=deployment or DeploymentConfig(),
             description=description,
@@ -78,17 +98,61 @@ class Services(Resource):
         )
         return self.create(body)
 
-    def check_name(self, name: str) -> None:
-        """InvalidInput when no service may be called so, AlreadyExists when one is."""
+    def update(
+        self,
+        name: str,
+        *,
+        models: Sequence[ModelVersion | str] | None = None,
+        inference: InferenceConfig | InferenceSource | None = None,
+        deployment: DeploymentConfig | None = None,
+        description: str | None = None,
+        tags: dict[str, str] | None = None,
+        properties: dict[str, str] | None = None,
+        etag: str | None = None,
+    ) -> ServiceHandle:
+        """Change a service; what is left out stays. The old revision serves until the new one answers.
+
+        Tags replace those before, properties only grow. From an InferenceSource a snapshot and the environment
+        `<name>-env` are made first. The handle waits for nothing when no new revision was needed. With `etag`,
+        PreconditionFailed when somebody changed it meanwhile.
+        """
+        if isinstance(inference, InferenceSource):
+            inference = make_config(self._client, name, inference)
+        given = {
+            "models": None if models is None else _references(models),
+            "inference_config": inference,
+            "deployment_config": deployment,
+            "description": description,
+            "tags": tags,
+            "properties": properties,
+        }
+        body = checked(ServiceUpdate, **{key: value for key, value in given.items() if value is not None})
+        headers = {} if etag is None else {"If-Match": etag}
+        response = self._client.request("PATCH", self._path(name), json=dumped(body), headers=headers)
+        return ServiceHandle(self, parsed(Service, response), _operation_id(response))
+
+    def rollback(self, name: str, revision: str | None = None) -> ServiceHandle:
+        """Have it run once more what it ran before, or what this revision of it ran."""
+        body = checked(Rollback, revision=revision)
+        response = self._client.request("POST", f"{self._path(name)}/rollback", json=dumped(body))
+        return ServiceHandle(self, parsed(Service, response), _operation_id(response))
+
+    def check_name(self, name: str, *, may_exist: bool = False) -> bool:
+        """Whether there is a service of that name.
+
+        InvalidInput when none may be called so, AlreadyExists when one is and may not be.
+        """
         if not (3 <= len(name) <= 32 and re.match(SERVICE_NAME, name)):
             raise InvalidInput(
                 f"{name!r} is no name for a service: it needs 3 to 32 lower-case letters, digits and '-', "
                 "begins with a letter and does not end with '-'"
             )
-        if any(found.name == name for found in self.list(name=name)):
+        exists = any(found.name == name for found in self.list(name=name))
+        if exists and not may_exist:
             kind = PROBLEMS["already-exists"]
-            detail = f"service {name} exists; delete it first or take another name"
+            detail = f"service {name} exists; overwrite it, delete it first, or take another name"
             raise AlreadyExists(status=kind.status, type="already-exists", title=kind.title, detail=detail)
+        return exists
 
     def get(self, name: str) -> Service:
         """A service as it is now."""
@@ -192,7 +256,7 @@ class ServiceHandle:
     def __init__(self, services: Services, service: Service, operation_id: str | None) -> None:
         self._services = services
         self.service = service
-        self.operation_id = operation_id or service.operation
+        self.operation_id = operation_id
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.service, name)
@@ -218,6 +282,10 @@ class ServiceHandle:
     def run(self, payload: Payload) -> Any:
         """Its answer to a payload."""
         return self._services.score(self.service.scoring_uri, payload)
+
+
+def _references(models: Sequence[ModelVersion | str]) -> list[str]:
+    return [model.id if isinstance(model, ModelVersion) else reference(model) for model in models]
 
 
 def _operation_id(response: httpx2.Response) -> str | None:

@@ -86,6 +86,15 @@ def test_while_init_runs_the_server_is_alive_but_not_ready(serve, tmp_path):
     server.wait_ready()
     healthy = server.get("/")
     assert (healthy.status, healthy.body) == (200, b"Healthy")
+    assert "x-keelway-revision" not in healthy.headers
+
+
+@pytest.mark.parametrize(("revision", "said"), [("r12", "r12"), ("r1\r\nx: y", None)])
+def test_health_says_which_revision_it_is(serve, revision, said):
+    server = serve(INIT + RUN, KEELWAY_REVISION=revision)
+    server.wait_ready()
+
+    assert server.get("/").headers.get("x-keelway-revision") == said
 
 
 SURROUNDINGS = """

@@ -26,6 +26,7 @@ def gateway(plane: Plane) -> Iterator[str]:
         def do_GET(self) -> None:
             self.send_response(200 if plane.activated.is_set() else 404)
             self.send_header("Content-Length", "0")
+            self.send_header("x-keelway-revision", "r1")
             self.end_headers()
 
         def log_message(self, *_: object) -> None: ...
@@ -95,6 +96,31 @@ def test_a_script_that_cannot_be_loaded_fails_the_deploy_with_its_traceback(
     assert error.details["traceback"].endswith("ValueError: no such feature")
     assert error.message.endswith("could not load its script (exit code 3): ValueError: no such feature")
     assert not plane.activated.is_set()
+
+
+@pytest.mark.parametrize(
+    ("script", "says"),
+    [
+        (b"def init(): pass\ndef run(raw): return raw\n", None),
+        (b"def init(): pass\ndef run(raw): raise ValueError(raw)\n", "500"),
+        (b"import os\ndef init(): pass\ndef run(raw): os._exit(3)\n", "does not answer its model's sample input"),
+    ],
+)
+def test_a_replica_must_answer_its_model_s_sample_before_it_gets_traffic(
+    plane, settings, node, environment, gateway, supervise, script, says
+):
+    plane.deploy_spec = deploy_spec(plane, environment, gateway, script=script).model_copy(
+        update={"warm_up": [{"data": [1]}]}
+    )
+    supervise()
+
+    run_deploy(plane, settings, node)
+
+    assert "Warming up" in plane.steps
+    assert plane.activated.is_set() is (says is None)
+    if says is not None:
+        assert plane.reports[-1].error.code == "warm-up-failed"
+        assert says in plane.reports[-1].error.message
 
 
 def test_a_cancelled_deploy_stops_waiting(plane, settings, node, environment, gateway):
