@@ -10,11 +10,12 @@ from types import SimpleNamespace
 import pytest
 
 from keelway.contracts.services import ContainerImage, ContainerResources, EnvironmentSpec, ReplicaSpec
+from keelway_workers.containers import NODE
 from keelway_workers.failures import WorkFailed
 from keelway_workers.node_dir import NodeDir
 from keelway_workers.replica_log import tail_of
 from keelway_workers.subtree import Subtree
-from keelway_workers.targets.docker import NODE, DockerTarget
+from keelway_workers.targets.docker import DockerTarget
 from tests.support.images import BASE
 from tests.support.stack import until
 

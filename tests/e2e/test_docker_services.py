@@ -13,6 +13,7 @@ from keelway.contracts.services import ContainerResources, DeploymentConfig
 from keelway.errors import OperationFailed
 from keelway.inference import InferenceSource
 from keelway_standalone.addresses import load
+from keelway_standalone.doctor import examine
 from tests.support.engine import engine_missing
 from tests.support.images import docker, ensure_base
 from tests.support.stack import until
@@ -243,6 +244,26 @@ def test_containers_of_others_are_left_alone_and_a_stray_of_ours_is_removed(depl
         assert docker("inspect", "--format", "{{.State.Running}}", theirs) == "true"
     finally:
         docker("rm", "--force", ours, theirs, check=False)
+
+
+def test_doctor_counts_containers_as_replicas(deployed, stack, base):
+    node = json.loads(docker("inspect", container_of("contained")))[0]["Config"]["Labels"]["org.keelway.node"]
+    assert examine(stack.layout).wrong == []
+    stack.kill("supervisor", signal.SIGSTOP)  # or it would put in order what follows
+    labels = ("--label", f"org.keelway.node={node}", "--label", "org.keelway.replica=stray")
+    stray = docker("run", "-d", *labels, base, "sleep", "99")
+    docker("kill", container_of("contained"))
+    try:
+        wrong = examine(stack.layout).wrong
+    finally:
+        docker("rm", "--force", stray)
+        stack.kill("supervisor", signal.SIGCONT)
+
+    name = deployed.service.replicas[0].name
+    assert [each for each in wrong if each.startswith("content: replica")] == [
+        f"content: replica {name} should run and does not",
+        "content: replica stray runs and should not",
+    ]
 
 
 def test_a_deleted_service_leaves_no_container(user, folder):

@@ -22,6 +22,7 @@ from docker.utils import kwargs_from_env
 
 from keelway_workers.failures import WorkFailed
 
+NODE, REPLICA = "org.keelway.node", "org.keelway.replica"  # labels: whose it is, and which replica
 ANSWER_TIMEOUT_S = 60
 UNIX = ("unix://", "http+unix://")
 LOOK_EVERY_S = 0.2  # one listing serves all who look within this time
@@ -103,11 +104,10 @@ class StreamingApi(docker.APIClient):
 
 
 class Containers:
-    """The containers with one label on this node's engine. Every method raises what `AWAY` names when it is away."""
+    """One node's containers on its engine, by their label. Every method raises what `AWAY` names when it is away."""
 
-    def __init__(self, label: str, value: str) -> None:
-        self._filters = {"label": f"{label}={value}"}
-        self._own_label = {label: value}
+    def __init__(self, node: str) -> None:
+        self._own_label = {NODE: node}
         self._client: docker.APIClient | None = None
         self._lock = threading.Lock()
         self._listed: dict[str, Container] = {}
@@ -129,7 +129,7 @@ class Containers:
 
     def _list(self) -> dict[str, Container]:
         try:
-            found = self._api().containers(all=True, filters=self._filters)
+            found = self._api().containers(all=True, filters={"label": [f"{NODE}={self._own_label[NODE]}"]})
         except AWAY:
             self.close()  # connected anew when it is there again
             raise

@@ -16,6 +16,7 @@ from functools import cached_property
 from pathlib import Path
 
 REPLICA_NAME = re.compile(r"^[A-Za-z0-9][A-Za-z0-9._\-]{0,254}$")
+IDENTITY = "identity"
 DAY_S = 86_400
 IMAGE_PARTS_KEPT_S = 7 * DAY_S
 SCRATCH, LOCK = "scratch-", ".lock"
@@ -66,7 +67,7 @@ class NodeDir:
     @cached_property
     def identity(self) -> str:
         """What tells this node from others on one engine: chosen once, and kept."""
-        file = self.root / "identity"
+        file = self.root / IDENTITY
         if not file.is_file():
             write_atomically(file, uuid.uuid4().hex)
         return file.read_text(encoding="utf-8").strip()

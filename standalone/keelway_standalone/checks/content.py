@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from collections.abc import Callable, Iterable
@@ -84,13 +85,27 @@ def _check_operations(client: Client, report: Report) -> None:
 def _check_replicas(layout: Layout, report: Report) -> None:
     """What runs on this node is what should run, once it had time to become so."""
     ends_at = time.monotonic() + SETTLE_S
-    while (desired := _desired(layout)) != (running := replicas(layout)) and time.monotonic() < ends_at:
+    while (desired := _desired(layout)) != (running := _running(layout)) and time.monotonic() < ends_at:
         time.sleep(0.5)
     report.fact("content", "replicas", len(running))
     for name in sorted(desired - running):
         report.claim(False, f"content: replica {name} should run and does not")
     for name in sorted(running - desired):
         report.claim(False, f"content: replica {name} runs and should not")
+
+
+def _running(layout: Layout) -> set[str]:
+    """Replicas by name: processes, and containers where this node has had any. An engine that is away has none."""
+    from keelway_workers.containers import AWAY, REPLICA, Containers  # noqa: PLC0415 (slow, and rarely needed)
+
+    found = replicas(layout)
+    with contextlib.suppress(*AWAY, FileNotFoundError), contextlib.closing(Containers(_identity(layout))) as containers:
+        found |= {one.labels.get(REPLICA, "") for one in containers.by_name().values() if one.is_running}
+    return found
+
+
+def _identity(layout: Layout) -> str:
+    return (layout.node / "identity").read_text(encoding="utf-8").strip()
 
 
 def _desired(layout: Layout) -> set[str]:

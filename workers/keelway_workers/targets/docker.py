@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 import structlog
 
 from keelway.contracts.services import ReplicaSpec
-from keelway_workers.containers import AWAY, Container, Containers, ContainerSpec
+from keelway_workers.containers import AWAY, REPLICA, Container, Containers, ContainerSpec
 from keelway_workers.failures import WorkFailed
 from keelway_workers.images.engine import Engine
 from keelway_workers.images.recipe import APP_ROOT, PORT, USER_ID
@@ -23,7 +23,6 @@ from keelway_workers.subtree import Subtree
 from keelway_workers.targets.base import Instance
 from keelway_workers.targets.container_log import ContainerLog
 
-NODE, REPLICA = "org.keelway.node", "org.keelway.replica"
 NETWORK = "keelway-replicas"
 WRITABLE = {APP_ROOT: f"uid={USER_ID},gid={USER_ID},mode=0755", "/tmp": "mode=1777"}  # noqa: S108 - of the container
 
@@ -35,7 +34,7 @@ class DockerTarget:
 
     def __init__(self, node: Node) -> None:
         self._node = node
-        self._containers = Containers(NODE, node.dir.identity)
+        self._containers = Containers(node.dir.identity)
         self._logs: dict[str, ContainerLog] = {}
         self._last_seen: dict[str, Instance] = {}
         self._strays: set[str] = set()
