@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import json
-import threading
 import time
-import urllib.error
-import urllib.request
-from collections import Counter
 
 import pytest
 
 from keelway.contracts.services import DeploymentConfig
 from keelway.errors import OperationFailed
 from keelway.inference import InferenceSource
+from tests.support.callers import Callers
 from tests.support.engine import engine_missing
 from tests.support.images import ensure_base
 
@@ -37,38 +34,6 @@ def run(raw):
         raise ValueError("says nothing")
     return word
 """
-CALLERS = 4
-
-
-class Callers:
-    """People who call a service without a break, each on one connection after another. `answers` counts what came."""
-
-    def __init__(self, uri):
-        self._uri = uri
-        self._done = threading.Event()
-        self.answers = Counter()
-        self._threads = [threading.Thread(target=self._call) for _ in range(CALLERS)]
-
-    def __enter__(self):
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self._done.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _call(self):
-        while not self._done.is_set():
-            request = urllib.request.Request(self._uri, b"{}", {"Content-Type": "application/json"})
-            try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
-                    self.answers[json.load(answer)] += 1
-            except urllib.error.HTTPError as error:
-                self.answers[f"{error.code} {error.read().decode()[:200]}"] += 1
-            except OSError as error:
-                self.answers[repr(error)] += 1
 
 
 @pytest.fixture(scope="module", params=["process", "docker"])
