@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import urllib.request
@@ -21,7 +22,7 @@ from tests.support.stack import until
 pytestmark = pytest.mark.timeout(300)
 
 SCRIPT = """
-import json, os, socket
+import ctypes, json, os, socket, threading
 from azureml.core.model import Model
 
 
@@ -30,6 +31,19 @@ def init():
     with open(Model.get_model_path("contained")) as file:
         word = file.read()
     print("the word is read", flush=True)
+
+
+def threads():
+    # As many as there may be, and how many that were.
+    done, started = threading.Event(), []
+    try:
+        while len(started) < 2000:
+            started.append(threading.Thread(target=done.wait))
+            started[-1].start()
+    except RuntimeError:
+        return len(started) - 1
+    finally:
+        done.set()
 
 
 def run(raw):
@@ -145,11 +159,36 @@ def test_its_container_is_shut_in(deployed):
         ("open('made-here', 'w').write('abc')", 3),  # its own folder, as on a node, but gone with the container
         ("os.setuid(0)", "Operation not permitted"),
         ("os.path.exists('/var/run/docker.sock')", False),
-        ("os.listdir('/proc/1/root/var/azureml-app/azureml-models')", ["contained"]),
+        ("ctypes.CDLL(None).unshare(0x10000000)", -1),  # a user namespace, and capabilities in it
+        ("ctypes.CDLL(None).mount(b'none', b'/tmp', b'tmpfs', 0, None)", -1),
+        (
+            "[line.split()[1] for line in open('/proc/self/status')"
+            " if line.startswith(('CapEff', 'NoNewPrivs', 'Seccomp:'))]",
+            ["0000000000000000", "1", "2"],
+        ),
+        ("os.listdir('/var/azureml-app/azureml-models')", ["contained"]),
     ],
 )
 def test_a_script_can_do_little_in_it(deployed, code, says):
     assert ask(deployed.service, code=code)["code"] == says
+
+
+def test_it_starts_no_more_than_its_share_and_answers_on(deployed):
+    started = ask(deployed.service, code="threads()")["code"]
+
+    assert 100 < started < 512
+    assert ask(deployed.service)["word"] == "keel"
+
+
+def test_one_that_takes_all_its_memory_is_started_again(deployed):
+    with contextlib.suppress(OSError):  # its worker is killed, or all of it
+        ask(deployed.service, code="len(bytearray(1 << 30))")
+
+    def answers():
+        with contextlib.suppress(OSError):
+            return ask(deployed.service)["word"] == "keel"
+
+    until(answers, "it answers again", 30)
 
 
 def test_it_reaches_no_service_of_ours_and_nothing_outside(deployed, stack):

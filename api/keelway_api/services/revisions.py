@@ -106,13 +106,17 @@ async def note_uses(session: AsyncSession, service: ServiceTable, *, coming: UUI
 
 
 async def serve(session: AsyncSession, service: ServiceTable, revision: RevisionTable) -> None:
-    """All traffic goes to this revision."""
+    """All traffic goes to this revision, from now on."""
+    revision.served_at = func.now()
+    await _lead_to(session, service, revision)
+    await session.refresh(revision)
+
+
+async def _lead_to(session: AsyncSession, service: ServiceTable, revision: RevisionTable) -> None:
     for other in await queries.revisions_of(session, service.id):
         other.traffic = 100 if other.id == revision.id else 0
-    revision.served_at = func.now()
     service.target = DeploymentConfig(**revision.deployment_config).compute_type
     await session.flush()
-    await session.refresh(revision)
 
 
 async def give_back(session: AsyncSession, service: ServiceTable, failed: RevisionTable) -> None:
@@ -123,7 +127,7 @@ async def give_back(session: AsyncSession, service: ServiceTable, failed: Revisi
     failed.served_at = None
     for before in served(await queries.revisions_of(session, service.id)):
         if before.id != failed.id and await queries.wanted_replicas(session, before.id):
-            await serve(session, service, before)
+            await _lead_to(session, service, before)
             return
 
 

@@ -84,6 +84,7 @@ def test_a_new_model_runs_beside_the_old_one_until_it_takes_over(api, w, host, f
 
 @pytest.mark.parametrize("is_activated", [False, True])
 def test_an_update_that_fails_leaves_what_serves(api, w, host, first, is_activated):
+    since = show(api, w)["revisions"][0]["served_at"]
     operation = update(api, w, models=["ridge:2"]).headers["location"].rpartition("/")[2]
     attempt = Attempt(api, operation, node=host)
     [second] = attempt.place().json()["items"]
@@ -96,7 +97,7 @@ def test_an_update_that_fails_leaves_what_serves(api, w, host, first, is_activat
     after = show(api, w)
     assert (after["state"], after["reason"]) == ("healthy", "its last update failed: it does not answer")
     assert [(r["name"], r["traffic"]) for r in after["revisions"]] == [("r2", 0), ("r1", 100)]
-    assert after["revisions"][0]["served_at"] is None
+    assert [r["served_at"] for r in after["revisions"]] == [None, since]
     assert (after["generation"], after["observed_generation"]) == (2, 1)
     assert after["inference_config"] == after["revisions"][1]["inference_config"]
     assert wanted(api, host) == [first]
