@@ -14,6 +14,8 @@ from tests.support.registry_process import Registry
 from tests.support.stack import Stack
 from tests.support.user import User
 
+NO_BASE = "127.0.0.1:9/python:{python}"
+
 
 @pytest.fixture(scope="package")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
@@ -21,7 +23,8 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack")
     # Conda channels that are made by whoever needs them.
     channels = f"local={(folder / 'channel').as_uri()} whole={(folder / 'whole').as_uri()}"
-    stack = Stack(folder, env={"KEELWAY_CONDA_CHANNELS": channels})
+    # Who names no base image gets one that is nowhere: no test may need the world.
+    stack = Stack(folder, env={"KEELWAY_CONDA_CHANNELS": channels, "KEELWAY_BASE_IMAGE": NO_BASE})
     stack.start()
     yield stack
     stack.stop()

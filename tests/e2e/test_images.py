@@ -305,6 +305,16 @@ def test_an_image_that_no_registry_has_says_so(user, base):
     assert "127.0.0.1:9/no/such:1" in operation.error.message
 
 
+def test_a_default_base_that_cannot_be_had_says_how_to_have_another(user, base):
+    user.client.environments.register("by-default", pip_requirements=["humanize==4.12.3"], python_version="3.11")
+
+    operation, _, _ = built(user, "by-default:1")
+
+    assert operation.error.code == "registry-not-reachable"
+    assert operation.error.message.startswith("127.0.0.1:9/python:3.11 cannot be had")
+    assert "KEELWAY_BASE_IMAGE" in operation.error.message
+
+
 def test_a_build_that_is_cancelled_ends_and_leaves_no_container(user, base, tmp_path):
     marker = "sleep 461"
     user.client.environments.register(

@@ -9,12 +9,14 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
 from keelway.contracts.images import BaseSpec
+from keelway_workers.failures import WorkFailed
 from keelway_workers.images import python
 from keelway_workers.images.context import ContextTar
 from keelway_workers.images.engine import Check, Engine, ImageFacts, Say
 from keelway_workers.images.python import ASK, ImagePython
 from keelway_workers.node_dir import NodeDir, write_atomically
 
+ANOTHER_DEFAULT = "KEELWAY_BASE_IMAGE names what images of this node start from; `make base-image` makes one"
 MADE = "keelway/base"  # bases that were made from a Dockerfile, by its digest
 
 
@@ -59,9 +61,17 @@ class Bases:
             name, facts = self._made(spec)
         else:
             name = spec.base_image or default_name(self._operator.base_image, wanted_python)
-            facts = self._engine.image(name) or self._engine.pull(name, self._say, spec.registry)
+            facts = self._engine.image(name) or self._pull(name, spec)
         found = None if spec.brings_python else self._python(name, facts, wanted_python, spec.interpreter)
         return Base(name, _reference(name, facts), facts, found, spec.is_user_managed)
+
+    def _pull(self, name: str, spec: BaseSpec) -> ImageFacts:
+        try:
+            return self._engine.pull(name, self._say, spec.registry)
+        except WorkFailed as failed:
+            if spec.base_image is None:  # nobody chose it: say who can
+                failed.message += f". {ANOTHER_DEFAULT}"
+            raise
 
     def _made(self, spec: BaseSpec) -> tuple[str, ImageFacts]:
         name = f"{MADE}:{_content(spec)[:40]}"
