@@ -97,11 +97,10 @@ def _describe(row: ServiceTable, body: ServiceUpdate) -> None:
 
 
 def _is_the_same(known: RevisionTable, used: inference.Inference, config: DeploymentConfig) -> bool:
-    return known.traffic > 0 and (known.models, known.inference_config, known.deployment_config) == (
-        used.models,
-        used.exact_config,
-        config.model_dump(),
-    )
+    """By what their configs say: one that an earlier release kept may lack what is new since, and means its default."""
+    kept = (InferenceConfig(**known.inference_config), DeploymentConfig(**known.deployment_config))
+    asked = (InferenceConfig(**used.exact_config), config)
+    return known.traffic > 0 and known.models == used.models and kept == asked
 
 
 async def _revise(

@@ -135,8 +135,13 @@ def test_what_is_said_of_a_service_changes_at_once(api, w, first):
     assert len(show(api, w)["revisions"]) == 1
 
 
-def test_the_same_again_makes_no_revision(api, w, first):
+@pytest.mark.parametrize("is_of_an_earlier_release", [False, True])
+def test_the_same_again_makes_no_revision(api, workspace, w, first, is_of_an_earlier_release):
     said = show(api, w)
+    if is_of_an_earlier_release:  # which knew no containers
+        kept = "service_id = (SELECT s.id FROM services s JOIN workspaces w ON w.id = s.workspace_id WHERE w.name = %s)"
+        without = "deployment_config = deployment_config - 'container_resources'"
+        api.sql(f"UPDATE revisions SET {without} WHERE {kept}", workspace)
 
     response = update(
         api, w, models=["ridge:1"], inference_config=said["inference_config"],
