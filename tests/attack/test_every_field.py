@@ -194,7 +194,8 @@ def made(api, logged_before) -> dict[str, str]:
     node(api, "fields-node")
     deployed = service(api, workspace)  # of ridge:1, with an environment and a snapshot
     bring_up(api, deployed["operation"])
-    bring_up(api, service(api, workspace, name="back-svc", models=["ridge:1"])["operation"])
+    for name in ("back-svc", "again-svc"):
+        bring_up(api, service(api, workspace, name=name, models=["ridge:1"])["operation"])
     changed = {"deployment_config": {"num_replicas": 2}}
     bring_up(api, api.admin.patch(f"{w}/services/back-svc", json=changed).json()["operation"])
     runs.run(api.admin, w, "train", id="search", primary_metric="auc", goal="maximize")
@@ -248,7 +249,7 @@ def signature() -> str:
 
 
 def name_in(path: str) -> str:
-    kinds = {"/environments/": "env", "/rollback": "back-svc", "/services/": "ridge-svc"}
+    kinds = {"/environments/": "env", "/rollback": "back-svc", "/restart": "again-svc", "/services/": "ridge-svc"}
     return next((name for kind, name in kinds.items() if kind in path), "signed")
 
 

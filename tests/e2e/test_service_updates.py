@@ -95,12 +95,16 @@ def test_the_command_line_updates_and_rolls_back(target, user, keelway):
     same = keelway("service", "update", target, "-m", f"{target}:2")
     nothing = keelway("service", "update", target)
     back = keelway("service", "rollback", target, wait_s=120)
+    replica = user.client.services.get(target).replicas[0].name
+    again = keelway("service", "restart", target, wait_s=120)
 
     serving = user.client.services.get(target)
     assert f"service {target} is healthy" in updated.stdout, updated.stderr
     assert "nothing of what runs is another" in same.stdout
     assert (nothing.returncode, "say what should change" in nothing.stderr) == (2, True)
     assert "serves" in back.stdout
+    assert f"service {target} is healthy" in again.stdout, again.stderr
+    assert replica not in {one.name for one in serving.replicas if one.state == "ready"}
     assert (serving.tags, serving.revisions[0].models) == ({"why": "test"}, [f"{target}:1"])
 
 

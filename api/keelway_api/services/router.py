@@ -109,6 +109,20 @@ async def rollback_service(
     )
 
 
+@router.post("/{name}/restart", status_code=202, response_model=Service)
+async def restart_service(
+    name: Name, scope: Deployer, session: Session, request: Request, once: Once, precondition: Precondition
+) -> Response:
+    """Have it run what it runs in new replicas, as a new revision. Location names the operation to follow."""
+    settings = request.app.state.settings
+    return await once.answer(
+        session,
+        202,
+        lambda: updates.restart(session, scope, name, settings, precondition),
+        headers=lambda made: {"Location": f"/v1/operations/{made.operation}"},
+    )
+
+
 @router.delete("/{name}", status_code=202)
 async def delete_service(
     name: Name, scope: Deployer, session: Session, request: Request, response: Response, precondition: Precondition

@@ -53,12 +53,37 @@ async def rollback(
     """
     row, under_way = await _locked(session, scope, name, precondition)
     _require_idle(row, under_way)
-    known = await queries.revisions_of(session, row.id)
-    back_to = _earlier(name, known, body.revision)
-    used = await inference.resolve(session, scope, back_to.models, InferenceConfig(**back_to.inference_config))
-    config = DeploymentConfig(**back_to.deployment_config)
+    back_to = _earlier(name, await queries.revisions_of(session, row.id), body.revision)
+    return await _repeat(session, scope, row, back_to, settings, back_to=back_to.name)
+
+
+async def restart(
+    session: AsyncSession, scope: Scope, name: str, settings: ApiSettings, precondition: IfMatch
+) -> Service:
+    """Have it run what it runs in new replicas, which take over when they answer.
+
+    Raises NotFound, PreconditionFailed, WrongState, and what `service.create` raises of what is there no longer.
+    """
+    row, under_way = await _locked(session, scope, name, precondition)
+    _require_idle(row, under_way)
+    known = revisions.shown(await queries.revisions_of(session, row.id))
+    return await _repeat(session, scope, row, known, settings)
+
+
+async def _repeat(
+    session: AsyncSession,
+    scope: Scope,
+    row: ServiceTable,
+    known: RevisionTable,
+    settings: ApiSettings,
+    *,
+    back_to: str | None = None,
+) -> Service:
+    """A new revision of what one holds."""
+    used = await inference.resolve(session, scope, known.models, InferenceConfig(**known.inference_config))
+    config = DeploymentConfig(**known.deployment_config)
     revisions.require_runnable(used, config)
-    await _revise(session, scope, row, used, config, settings, back_to=back_to.name)
+    await _revise(session, scope, row, used, config, settings, back_to=back_to)
     await service.refresh(session, row, settings)
     return await service.contract(session, row, scope.workspace, settings)
 

@@ -141,6 +141,19 @@ def rollback(
     emit(changed, _changed(changed, handle.operation_id, no_wait=no_wait))
 
 
+@command(app, "restart")
+def restart(
+    argument: NameArgument = None,
+    name: NameOption = None,
+    no_wait: Annotated[bool, typer.Option("--no-wait", help="Only start it.")] = False,
+) -> None:
+    """Have a service run what it runs in new replicas; the old ones stop when those answer."""
+    with connect() as client, Steps() as steps:
+        handle = client.services.restart(one_of(argument, name))
+        changed = handle.service if no_wait else handle.wait(progress=steps)
+    emit(changed, _changed(changed, handle.operation_id, no_wait=no_wait))
+
+
 @command(app, "delete")
 def delete(
     argument: NameArgument = None,

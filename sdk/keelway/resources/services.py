@@ -137,6 +137,11 @@ class Services(Resource):
         response = self._client.request("POST", f"{self._path(name)}/rollback", json=dumped(body))
         return ServiceHandle(self, parsed(Service, response), _operation_id(response))
 
+    def restart(self, name: str) -> ServiceHandle:
+        """Have it run what it runs in new replicas, which take over when they answer."""
+        response = self._client.request("POST", f"{self._path(name)}/restart")
+        return ServiceHandle(self, parsed(Service, response), _operation_id(response))
+
     def check_name(self, name: str, *, may_exist: bool = False) -> bool:
         """Whether there is a service of that name.
 

@@ -85,6 +85,7 @@ IN_WORKSPACE = {  # the lowest role for each route below a workspace
     ("PATCH", W + "/services/{name}"): DEPLOYER,
     ("DELETE", W + "/services/{name}"): DEPLOYER,
     ("POST", W + "/services/{name}/rollback"): DEPLOYER,
+    ("POST", W + "/services/{name}/restart"): DEPLOYER,
     ("GET", W + "/services/{name}/revisions"): READER,
     ("GET", W + "/services/{name}/logs"): READER,
     ("GET", W + "/services/{name}/collected"): READER,

@@ -204,6 +204,20 @@ def test_a_rollback_to_what_never_served_is_refused(api, w, host, first):
     assert_problem(api.admin.post(f"{w}{PATH}/rollback", json={"revision": "r2"}), "wrong-state")
 
 
+def test_a_restart_is_the_same_in_new_replicas(api, w, host, first):
+    response = api.admin.post(f"{w}{PATH}/restart")
+    assert response.status_code == 202, response.text
+    assert_problem(api.admin.post(f"{w}{PATH}/restart"), "wrong-state")
+    second = bring_up(api, host, response.headers["location"].rpartition("/")[2], [ready(first)], 9001)
+
+    after = show(api, w)
+    assert [(r["name"], r["models"], r["traffic"]) for r in after["revisions"]] == [
+        ("r2", ["ridge:1"], 100),
+        ("r1", ["ridge:1"], 0),
+    ]
+    assert wanted(api, host) == [second]
+
+
 def test_a_named_revision_is_run_again(api, w, host, first):
     running, port = first, 9000
     for version in (2, 1):

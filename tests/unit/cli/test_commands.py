@@ -49,7 +49,7 @@ def test_the_commands_of_this_release_are_there():
         environment register|list|show|lock|build
         image list|show|sbom|save|delete
         package list|show|save|pull|sbom|registry|delete
-        service list|show|run|logs|update|rollback|delete
+        service list|show|run|logs|update|rollback|restart|delete
         service data list|download|delete
         operation list|show|watch|logs|cancel
     """
