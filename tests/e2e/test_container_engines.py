@@ -130,6 +130,23 @@ def test_a_replica_is_what_it_was_while_its_engine_is_away(target, spec):
     assert failed.value.code == "engine-not-available"
 
 
+def test_an_engine_that_hangs_holds_nobody_up_for_long(target, spec):
+    ours = target()
+    started = ours.start(spec.spec, Subtree())
+    spec.engine.hang()
+
+    begun = time.monotonic()
+    ours.sweep()
+    looked = time.monotonic() - begun
+    ours.sweep()
+    again = time.monotonic() - begun - looked
+
+    assert ours.inspect(NAME) == started
+    assert not ours.is_available()
+    assert (looked < 20, again < 1) == (True, True)  # it is asked for five seconds, and then not for a while
+    spec.engine.wake()
+
+
 def test_a_container_without_a_record_goes_and_others_stay(node, target, spec):
     ours = target()
     ours.start(spec.spec, Subtree())

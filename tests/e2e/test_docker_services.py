@@ -146,6 +146,7 @@ def test_its_container_is_shut_in(deployed):
         ("/var/azureml-app/source", False),
     }
     assert found["Config"]["User"] == "10001:10001"
+    assert found["Config"]["Healthcheck"]["Test"] == ["NONE"]
     assert not [each for each in found["Config"]["Env"] if "TOKEN" in each or "SECRET" in each or "PASSWORD" in each]
 
 

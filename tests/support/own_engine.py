@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -47,6 +48,14 @@ class OwnEngine:
         """SIGKILL, to it and to what runs containers for it."""
         subprocess.run(["pkill", "-KILL", "-f", f"{self.folder}/"], check=False)
         self._process.wait()
+
+    def hang(self) -> None:
+        """Stop it where it stands: it takes connections and answers none."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def wake(self) -> None:
+        """Let it go on."""
+        self._process.send_signal(signal.SIGCONT)
 
     def remove(self) -> None:
         """End it and take its folders away."""

@@ -24,6 +24,7 @@ from keelway_workers.failures import WorkFailed
 
 NODE, REPLICA = "org.keelway.node", "org.keelway.replica"  # labels: whose it is, and which replica
 ANSWER_TIMEOUT_S = 60
+LOOK_TIMEOUT_S = 5  # for those who look at everything now and then, and have other things to do
 UNIX = ("unix://", "http+unix://")
 LOOK_EVERY_S = 0.2  # one listing serves all who look within this time
 MOST_PROCESSES = 512
@@ -108,7 +109,7 @@ class Containers:
 
     def __init__(self, node: str) -> None:
         self._own_label = {NODE: node}
-        self._client: docker.APIClient | None = None
+        self._clients: dict[float, StreamingApi] = {}
         self._lock = threading.Lock()
         self._listed: dict[str, Container] = {}
         self._listed_at = float("-inf")
@@ -116,7 +117,7 @@ class Containers:
     def is_engine_there(self) -> bool:
         """Whether an engine answers."""
         with contextlib.suppress(*AWAY):
-            return bool(self._api().ping())
+            return bool(self._api(LOOK_TIMEOUT_S).ping())
         return False
 
     def by_name(self, *, fresh: bool = False) -> dict[str, Container]:
@@ -129,7 +130,8 @@ class Containers:
 
     def _list(self) -> dict[str, Container]:
         try:
-            found = self._api().containers(all=True, filters={"label": [f"{NODE}={self._own_label[NODE]}"]})
+            filters = {"label": [f"{NODE}={self._own_label[NODE]}"]}
+            found = self._api(LOOK_TIMEOUT_S).containers(all=True, filters=filters)
         except AWAY:
             self.close()  # connected anew when it is there again
             raise
@@ -144,6 +146,7 @@ class Containers:
                 name=spec.name,
                 labels={**spec.labels, **self._own_label},
                 environment=dict(spec.variables),
+                healthcheck={"test": ["NONE"]},  # the supervisor asks, and acts on what it hears
                 host_config=hardened(api, **_limits(spec)),
             )
             api.start(made["Id"])
@@ -202,28 +205,27 @@ class Containers:
 
     def close(self) -> None:
         """Close the connections; they are made again when they are needed."""
-        if self._client is not None:
-            self._client.close()
-            self._client = None
+        while self._clients:
+            self._clients.popitem()[1].close()
 
-    def _api(self) -> docker.APIClient:
-        if self._client is None:
-            self._client = _connect()
-        return self._client
+    def _api(self, timeout_s: float = ANSWER_TIMEOUT_S) -> StreamingApi:
+        if timeout_s not in self._clients:
+            self._clients[timeout_s] = _connect(timeout_s)
+        return self._clients[timeout_s]
 
 
-def _connect() -> StreamingApi:
+def _connect(timeout_s: float = ANSWER_TIMEOUT_S) -> StreamingApi:
     """A client. DockerException when nobody listens: asked first, as the SDK leaves a refused socket open."""
     settings = kwargs_from_env()
     address = settings.get("base_url") or DEFAULT_UNIX_SOCKET
     if address.startswith(UNIX):
         try:
             with socket.socket(socket.AF_UNIX) as probe:
-                probe.settimeout(ANSWER_TIMEOUT_S)
+                probe.settimeout(timeout_s)
                 probe.connect(re.sub(r"^http\+unix://|^unix://", "", address))
         except OSError as error:
             raise DockerException(f"{address}: {error.strerror or error}") from None
-    return StreamingApi(version="auto", timeout=ANSWER_TIMEOUT_S, **settings)
+    return StreamingApi(version="auto", timeout=timeout_s, **settings)
 
 
 def _limits(spec: ContainerSpec) -> dict[str, Any]:

@@ -52,7 +52,8 @@ class Services(Resource):
     def create(self, service: ServiceCreate) -> ServiceHandle:
         """Have a service brought up; the handle waits for it."""
         response = self._client.request("POST", self._path(), json=dumped(service))
-        return ServiceHandle(self, parsed(Service, response), _operation_id(response))
+        made = parsed(Service, response)
+        return ServiceHandle(self, made, _operation_id(response) or made.operation)
 
     def deploy(
         self,

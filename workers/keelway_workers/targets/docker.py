@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
@@ -24,6 +25,7 @@ from keelway_workers.targets.base import Instance
 from keelway_workers.targets.container_log import ContainerLog
 
 NETWORK = "keelway-replicas"
+LOOK_AGAIN_S = 30.0
 WRITABLE = {APP_ROOT: f"uid={USER_ID},gid={USER_ID},mode=0755", "/tmp": "mode=1777"}  # noqa: S108 - of the container
 
 logger = structlog.get_logger(__name__)
@@ -38,6 +40,7 @@ class DockerTarget:
         self._logs: dict[str, ContainerLog] = {}
         self._last_seen: dict[str, Instance] = {}
         self._strays: set[str] = set()
+        self._look_again_at = 0.0
 
     def is_available(self) -> bool:
         """Whether this node has an engine that answers."""
@@ -126,13 +129,14 @@ class DockerTarget:
 
     def _find_strays(self) -> set[str]:
         """Containers of this node that are no replica's; others' are never looked at."""
-        with contextlib.suppress(*AWAY):
-            return {
-                container.id
-                for container in self._containers.by_name(fresh=True).values()
-                if not self._is_recorded(container)
-            }
-        return set()
+        if time.monotonic() < self._look_again_at:
+            return set()
+        try:
+            containers = self._containers.by_name(fresh=True)
+        except AWAY:  # whoever sweeps has other targets, and must not wait for an engine that hangs each time
+            self._look_again_at = time.monotonic() + LOOK_AGAIN_S
+            return set()
+        return {container.id for container in containers.values() if not self._is_recorded(container)}
 
     def _is_recorded(self, container: Container) -> bool:
         name = container.labels.get(REPLICA, "")
