@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import subprocess
 import time
 from pathlib import Path
+
+import psutil
 
 from tests.support.stack import until
 
@@ -45,8 +48,11 @@ class OwnEngine:
         until(self._answers, "the engine answers", 60)
 
     def kill(self) -> None:
-        """SIGKILL, to it and to what runs containers for it."""
-        subprocess.run(["pkill", "-KILL", "-f", f"{self.folder}/"], check=False)
+        """SIGKILL, to it, to what runs containers for it, and to what runs in those."""
+        ours = [one for one in psutil.process_iter() if f"{self.folder}/" in " ".join(_command(one))]
+        for process in {*ours, *(inner for one in ours for inner in _descendants(one))}:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                process.kill()
         self._process.wait()
 
     def hang(self) -> None:
@@ -75,3 +81,15 @@ class OwnEngine:
     def _answers(self) -> bool:
         asked = subprocess.run(["docker", "--host", self.host, "info"], capture_output=True, timeout=30)
         return asked.returncode == 0
+
+
+def _command(process: psutil.Process) -> list[str]:
+    with contextlib.suppress(psutil.Error):
+        return process.cmdline()
+    return []
+
+
+def _descendants(process: psutil.Process) -> list[psutil.Process]:
+    with contextlib.suppress(psutil.Error):
+        return process.children(recursive=True)
+    return []
